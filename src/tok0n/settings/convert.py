@@ -61,13 +61,13 @@ class SettingsTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversion:
-    """Converts all settings when constructed. `entries` has the settings and `problems` the errors and warnings.
+    """Converts all settings when constructed. `tables` has the settings and `problems` the errors and warnings.
 
     `written_secrets` lists secrets in the file. They are errors in `tok0n config check`, but a server starts with them.
     """
 
     def __init__(self, raw: dict[str, Any], *, variables: Mapping[str, str], folder: Path) -> None:
-        self.entries: list[SettingsTable] = []
+        self.tables: list[SettingsTable] = []
         self.problems: list[SettingsProblem] = []
         self.written_secrets: list[SettingsProblem] = []
         self._origins: dict[str, str] = {}
@@ -90,7 +90,7 @@ class Conversion:
     @property
     def server(self) -> dict[str, Any]:
         """The valid settings of the section `server`, if it was converted."""
-        return next((entry.values for entry in self.entries if entry.section == "server"), {})
+        return next((table.values for table in self.tables if table.section == "server"), {})
 
     def with_origin(self, problem: SettingsProblem) -> SettingsProblem:
         """Name the origin of a value that doesn't come from the file."""
@@ -102,48 +102,48 @@ class Conversion:
     def _add_problem(self, where: str, message: str, *, severity: Literal["error", "warning"] = "error") -> None:
         self.problems.append(self.with_origin(SettingsProblem(where=where, message=message, severity=severity)))
 
-    def _convert_table(self, entry: SettingsTable, raw: Any) -> None:
-        self.entries.append(entry)
-        if entry.id is not None and (reason := rules.table_id(entry.id)) is not None:
-            self._add_problem(entry.where, reason)
+    def _convert_table(self, table: SettingsTable, raw: Any) -> None:
+        self.tables.append(table)
+        if table.id is not None and (reason := rules.table_id(table.id)) is not None:
+            self._add_problem(table.where, reason)
         if not isinstance(raw, dict):
-            self._add_problem(entry.where, f"must be a table: [{entry.where}].")
+            self._add_problem(table.where, f"must be a table: [{table.where}].")
             return
-        fields, old_names = fields_of(entry.struct), old_names_of(entry.struct)
+        fields, old_names = fields_of(table.struct), old_names_of(table.struct)
         for key, field in fields.items():
             if key in raw:
-                self._convert_setting(entry, key, raw[key], field)
+                self._convert_setting(table, key, raw[key], field)
             elif not field.required:
-                entry.values[key] = default_of(field)
+                table.values[key] = default_of(field)
             else:
-                self._add_problem(f"{entry.where}.{key}", f"is missing.{self._why_declared(entry, raw)}")
+                self._add_problem(f"{table.where}.{key}", f"is missing.{self._why_declared(table, raw)}")
         for key in raw:
             if key in old_names:
-                self._convert_old_name(entry, key, raw, old_names[key])
+                self._convert_old_name(table, key, raw, old_names[key])
             elif key not in fields:
-                self._add_problem(f"{entry.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
-        for key, message in self._contradictions(entry):
-            self._add_problem(f"{entry.where}.{key}", message)
-        self._warn_of_short_answers(entry)
+                self._add_problem(f"{table.where}.{key}", f"there is no such setting. {_suggest(key, fields)}")
+        for key, message in self._contradictions(table):
+            self._add_problem(f"{table.where}.{key}", message)
+        self._warn_of_short_answers(table)
 
-    def _convert_old_name(self, entry: SettingsTable, old_name: str, raw: dict[str, Any], key: str) -> None:
-        where = f"{entry.where}.{old_name}"
-        self._convert_setting(entry, old_name, raw[old_name], fields_of(entry.struct)[key])
-        if old_name not in entry.values:
+    def _convert_old_name(self, table: SettingsTable, old_name: str, raw: dict[str, Any], key: str) -> None:
+        where = f"{table.where}.{old_name}"
+        self._convert_setting(table, old_name, raw[old_name], fields_of(table.struct)[key])
+        if old_name not in table.values:
             return
-        value = entry.values.pop(old_name)
-        if key in raw and value != entry.values.get(key, value):
+        value = table.values.pop(old_name)
+        if key in raw and value != table.values.get(key, value):
             self._add_problem(where, f"is the old name of {key}, which is set to another value. Remove {old_name}.")
         else:
             self._add_problem(where, f"is now called {key}. Rename it.", severity="warning")
-            entry.values[key] = value
+            table.values[key] = value
 
-    def _convert_setting(self, entry: SettingsTable, key: str, raw: Any, field: FieldInfo) -> None:
+    def _convert_setting(self, table: SettingsTable, key: str, raw: Any, field: FieldInfo) -> None:
         """Convert one setting. Keeps a value of the right type even if its rule fails, for comparisons."""
-        where = f"{entry.where}.{key}"
+        where = f"{table.where}.{key}"
         info, extra = type_of(field)
         try:
-            value = entry.values[key] = self._value(where, raw, field.type, info, extra)
+            value = table.values[key] = self._value(where, raw, field.type, info, extra)
         except SettingsInvalid as error:
             self.problems += map(self.with_origin, error.problems)
         else:
@@ -207,28 +207,28 @@ class Conversion:
         message = f"{problem} Put it into the environment or a file, and write {reference}"
         self.written_secrets.append(SettingsProblem(where=where, message=message))
 
-    def _contradictions(self, entry: SettingsTable) -> Iterator[tuple[str, str]]:
-        """Find settings of an entry that contradict each other. Yields the name and the error of each."""
-        get = entry.values.get
-        if entry.section == "mail" and get("host"):
+    def _contradictions(self, table: SettingsTable) -> Iterator[tuple[str, str]]:
+        """Find settings of a table that contradict each other. Yields the name and the error of each."""
+        get = table.values.get
+        if table.section == "mail" and get("host"):
             try:
                 parse_mailbox(get("sender", ""))
             except OperatorError:
                 yield "sender", 'must be one email address, with an optional name: "Tok0n <noreply@example.com>".'
             if bool(get("username")) != (get("password") is not None):
                 yield "password", "and username go together: set both, or neither."
-        if entry.section == "upstreams" and get("api_key") and get("auth", "none") != "none":
+        if table.section == "upstreams" and get("api_key") and get("auth", "none") != "none":
             header = "Authorization" if get("auth") == "bearer" else str(get("auth"))
             if header.lower() in map(str.lower, get("headers", ())):
                 yield "headers", f"must not set {header}, because api_key does."
-        if entry.section == "upstreams" and (reason := self._too_small_for_streams(get("body_bytes_max"))) is not None:
+        if table.section == "upstreams" and (reason := self._too_small_for_streams(get("body_bytes_max"))) is not None:
             yield "body_bytes_max", reason
-        if entry.section == "token_classes" and (twin := self._twin_of(entry)) is not None:
+        if table.section == "token_classes" and (twin := self._twin_of(table)) is not None:
             yield "title", f"is also the title of {twin}. Customers need different titles."
-        if entry.section in {"models", "packs"} and (reason := self._unknown_class(get("token_class"))) is not None:
+        if table.section in {"models", "packs"} and (reason := self._unknown_class(get("token_class"))) is not None:
             yield "token_class", reason
-        if entry.section == "models":
-            yield from self._contradictions_of_model(entry)
+        if table.section == "models":
+            yield from self._contradictions_of_model(table)
 
     def _unknown_class(self, token_class: str | None) -> str | None:
         """Check that a class of tokens exists. A class whose own table is invalid counts as one."""
@@ -238,19 +238,19 @@ class Conversion:
         table = where_of("token_classes", token_class)
         return f"names no declared token class. {nearest(token_class, declared)} To declare this one, add [{table}]."
 
-    def _twin_of(self, entry: SettingsTable) -> str | None:
+    def _twin_of(self, table: SettingsTable) -> str | None:
         """Return an earlier token class with the same title."""
-        title = entry.values.get("title")
-        others = [other for other in self.entries if other.section == "token_classes" and other is not entry]
+        title = table.values.get("title")
+        others = [other for other in self.tables if other.section == "token_classes" and other is not table]
         titles = {STANDARD: STANDARD_TITLE} | {str(other.id): other.values.get("title") for other in others}
-        titles.pop(str(entry.id), None)
+        titles.pop(str(table.id), None)
         return next((id_ for id_, other in titles.items() if title is not None and other == title), None)
 
-    def _contradictions_of_model(self, entry: SettingsTable) -> Iterator[tuple[str, str]]:
-        get = entry.values.get
+    def _contradictions_of_model(self, table: SettingsTable) -> Iterator[tuple[str, str]]:
+        get = table.values.get
         upstreams = table_of(self._raw, "upstreams")
-        if "upstream" in entry.values and get("upstream") not in upstreams:
-            yield "upstream", f"names no declared upstream. {nearest(entry.values['upstream'], upstreams)}"
+        if "upstream" in table.values and get("upstream") not in upstreams:
+            yield "upstream", f"names no declared upstream. {nearest(table.values['upstream'], upstreams)}"
         endpoints = get("endpoints", ())
         if not set(endpoints) <= BY_NAME.keys():
             yield "endpoints", f"must be some of {', '.join(BY_NAME)}."
@@ -258,7 +258,7 @@ class Conversion:
             yield "endpoints", "must name each endpoint once."
         has_output_limit = any(BY_NAME[name].has_output_limit for name in endpoints if name in BY_NAME)
         if get("max_output_tokens", 1) is None and has_output_limit:
-            yield "max_output_tokens", f"is missing.{self._why_declared(entry, self._raw['models'][entry.id])}"
+            yield "max_output_tokens", f"is missing.{self._why_declared(table, self._raw['models'][table.id])}"
         for key, limit_key in (
             ("default_output_tokens", "max_output_tokens"),
             ("max_output_tokens", "context_window_tokens"),
@@ -267,15 +267,15 @@ class Conversion:
             if value is not None and limit is not None and value > limit:
                 yield key, f"must be at most {limit_key}, which is {limit}; it is {value}."
 
-    def _warn_of_short_answers(self, entry: SettingsTable) -> None:
+    def _warn_of_short_answers(self, table: SettingsTable) -> None:
         """Warn of a model for agents whose requests have no output limit: Codex fails if an answer is cut."""
-        if entry.section != "models":
+        if table.section != "models":
             return
-        get = entry.values.get
+        get = table.values.get
         tokens = get("default_output_tokens") or min(DEFAULT_OUTPUT_TOKENS, get("max_output_tokens") or TOKENS_MAX)
         if "responses" in get("endpoints", ()) and tokens < AGENT_OUTPUT_TOKENS:
             self._add_problem(
-                f"{entry.where}.default_output_tokens",
+                f"{table.where}.default_output_tokens",
                 f"is {tokens}. Codex sends no output limit and fails if an answer is cut: set {AGENT_OUTPUT_TOKENS} or"
                 " more if the model allows it.",
                 severity="warning",
@@ -295,13 +295,13 @@ class Conversion:
             f" set it to {needed} or more, or lower server.max_body_bytes; it is {bytes_max}."
         )
 
-    def _why_declared(self, entry: SettingsTable, raw: dict[str, Any]) -> str:
+    def _why_declared(self, table: SettingsTable, raw: dict[str, Any]) -> str:
         """Name the variable that declares a table on its own, because it may be a misspelled ID of another table."""
         origins = [value.origin for value in raw.values() if isinstance(value, Variable)]
-        if entry.id is None or not raw or len(origins) < len(raw):
+        if table.id is None or not raw or len(origins) < len(raw):
             return ""
-        others = [id_ for id_ in self._raw[entry.section] if id_ != entry.id]
-        return f" {origins[0]} declares a new ID, {entry.id}. {nearest(entry.id, others) if others else ''}".rstrip()
+        others = [id_ for id_ in self._raw[table.section] if id_ != table.id]
+        return f" {origins[0]} declares a new ID, {table.id}. {nearest(table.id, others) if others else ''}".rstrip()
 
 
 def where_of(section: str, id_: str | None) -> str:

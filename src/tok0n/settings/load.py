@@ -33,12 +33,12 @@ def load(
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise SettingsInvalid(errors)
     parts: dict[str, Any] = {section: {} for section in TABLES}
-    for entry in conversion.entries:
-        part = entry.struct(**_with_derived(entry, conversion.server, folder))
-        if entry.id is None:
-            parts[entry.section] = part
+    for table in conversion.tables:
+        part = table.struct(**_with_derived(table, conversion.server, folder))
+        if table.id is None:
+            parts[table.section] = part
         else:
-            parts[entry.section][entry.id] = part
+            parts[table.section][table.id] = part
     return Settings(**parts, warnings=tuple(problems))
 
 
@@ -52,7 +52,7 @@ def find_problems(
         return error.problems
     reported = {problem.where for problem in problems}
     machine = [
-        problem for problem in machine_problems(conversion.entries, folder=folder) if problem.where not in reported
+        problem for problem in machine_problems(conversion.tables, folder=folder) if problem.where not in reported
     ]
     return problems + [conversion.with_origin(problem) for problem in machine] + conversion.written_secrets
 
@@ -96,10 +96,10 @@ def _read(
     return conversion, problems + conversion.problems, folder
 
 
-def _with_derived(entry: SettingsTable, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_derived(table: SettingsTable, server: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fill in settings whose default depends on others, and resolve relative paths. `server` has those of [server]."""
-    values = entry.values
-    match entry.section:
+    values = table.values
+    match table.section:
         case "server":
             return values | {"public_url": _public_url(values["host"], values["port"], values["public_url"])}
         case "database":
@@ -114,7 +114,7 @@ def _with_derived(entry: SettingsTable, server: Mapping[str, Any], folder: Path)
         case "models":
             output_tokens_max = values["max_output_tokens"] or 1  # Embeddings have no output tokens.
             return values | {
-                "upstream_model": values["upstream_model"] or entry.id,
+                "upstream_model": values["upstream_model"] or table.id,
                 "max_output_tokens": output_tokens_max,
                 "default_output_tokens": values["default_output_tokens"]
                 or min(DEFAULT_OUTPUT_TOKENS, output_tokens_max),

@@ -20,29 +20,29 @@ LOGO_BYTES_MAX = 100_000
 
 def find_machine_problems(settings: Settings) -> list[SettingsProblem]:
     """Return errors that `load` can't detect. Reads secrets and certificates, and checks the database's folder."""
-    entries = [
+    tables = [
         SettingsTable(section=section, values=msgspec.structs.asdict(part))
         for section in SECTIONS
         if (part := getattr(settings, section)) is not None
     ]
     for section in TABLES:
         parts = getattr(settings, section).items()
-        entries += (SettingsTable(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
-    return list(machine_problems(entries, folder=settings.database.folder))
+        tables += (SettingsTable(section=section, id=id_, values=msgspec.structs.asdict(part)) for id_, part in parts)
+    return list(machine_problems(tables, folder=settings.database.folder))
 
 
-def machine_problems(entries: list[SettingsTable], *, folder: Path) -> Iterator[SettingsProblem]:
+def machine_problems(tables: list[SettingsTable], *, folder: Path) -> Iterator[SettingsProblem]:
     """Yield errors and warnings about this machine. Relative paths start at `folder`."""
-    for entry in entries:
-        for value in entry.values.values():
+    for table in tables:
+        for value in table.values.values():
             for secret in value.secrets if isinstance(value, Headers) else [value]:
                 if isinstance(secret, Secret):
                     yield from _secret_problems(secret)
-        for key, check_value in _CHECKS.get(entry.section, {}).items():
-            value = entry.values.get(key)
+        for key, check_value in _CHECKS.get(table.section, {}).items():
+            value = table.values.get(key)
             if value is not None and (message := check_value(value, folder)) is not None:
-                yield SettingsProblem(where=f"{entry.where}.{key}", message=message)
-    sections = {entry.section for entry in entries}
+                yield SettingsProblem(where=f"{table.where}.{key}", message=message)
+    sections = {table.section for table in tables}
     if "payments" in sections and (message := _missing_package("stripe", extra="stripe")) is not None:
         yield SettingsProblem(where="payments", message=message)
     for section, message in _WARNINGS.items():
@@ -65,7 +65,7 @@ def _secret_problems(secret: Secret) -> list[SettingsProblem]:
     return []
 
 
-def _ca_file(text: str, folder: Path) -> str | None:
+def _check_ca_file(text: str, folder: Path) -> str | None:
     path = folder / Path(text).expanduser()
     try:
         ssl.create_default_context(cafile=path)
@@ -76,7 +76,7 @@ def _ca_file(text: str, folder: Path) -> str | None:
     return None
 
 
-def _logo(text: str, folder: Path) -> str | None:
+def _check_logo(text: str, folder: Path) -> str | None:
     if not text:
         return None
     path = folder / Path(text).expanduser()
@@ -93,7 +93,7 @@ def _logo(text: str, folder: Path) -> str | None:
     return None
 
 
-def _database_url(url: str, folder: Path) -> str | None:
+def _check_database_url(url: str, folder: Path) -> str | None:
     if url.startswith(POSTGRES_SCHEMES):
         return _missing_package("asyncpg", extra="postgres")
     path = DatabaseSettings(url=url, folder=folder).sqlite_path.absolute()
@@ -108,7 +108,7 @@ def _database_url(url: str, folder: Path) -> str | None:
     return None
 
 
-def _backend(url: str, _: Path) -> str | None:
+def _check_backend(url: str, _: Path) -> str | None:
     return _missing_package("redis", extra="redis") if url.startswith(REDIS_SCHEMES) else None
 
 
@@ -117,8 +117,9 @@ def _missing_package(module: str, *, extra: str) -> str | None:
 
 
 _CHECKS: Mapping[str, Mapping[str, Callable[[str, Path], str | None]]] = {
-    "database": {"url": _database_url},
-    "limits": {"backend": _backend},
-    "site": {"logo": _logo},
-    "upstreams": {"ca_file": _ca_file},
+    "database": {"url": _check_database_url},
+    "limits": {"backend": _check_backend},
+    "site": {"logo": _check_logo},
+    "upstreams": {"ca_file": _check_ca_file},
 }
+"""The checks return what is wrong with a value, or None. Relative paths start at the second argument."""
