@@ -216,7 +216,7 @@ async def _prepare(settings: Settings) -> tuple[str, str]:
             await store.accounts.grant(
                 email=DEMO_EMAIL, tokens=missing_tokens, reason="refill at the demo's start", now_us=clock.now_us()
             )
-        api_keys = make_api_keys(settings, store, clock)
+        api_keys = make_api_keys(settings, store)
         keys = [key for key in await api_keys.list_for_account(account.id) if not key.is_revoked]
         if len(keys) >= KEYS_MAX:
             await api_keys.revoke(account_id=account.id, key_id=keys[0].id)

@@ -37,6 +37,7 @@ from tok0n.services.costs import Costs
 from tok0n.services.event_notices import EventNotices
 from tok0n.services.notice_preferences import NoticePreferences
 from tok0n.services.notices import BudgetAlerts, LowBalances
+from tok0n.services.operate_accounts import OperateAccounts
 from tok0n.services.payments import SellPacks
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.profile import Profile
@@ -202,9 +203,18 @@ async def open_catalogue(settings: Settings, store: Store) -> AsyncIterator[tupl
         yield catalogue, _verification(settings, store, upstreams, limiter, clock)
 
 
-def make_api_keys(settings: Settings, store: Store, clock: Clock) -> ApiKeys:
+@contextlib.asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[OperateAccounts]:
+    """Open the database for commands that manage accounts."""
+    async with open_store(settings) as store:
+        yield OperateAccounts(
+            store.accounts, SystemClock(), corrections=store.corrections, token_classes=token_classes_of(settings)
+        )
+
+
+def make_api_keys(settings: Settings, store: Store) -> ApiKeys:
     """Return the use cases of API keys, for a command."""
-    return _make_api_keys(settings, store, make_catalogue(settings, store), clock)
+    return _make_api_keys(settings, store, make_catalogue(settings, store), SystemClock())
 
 
 def _make_api_keys(settings: Settings, store: Store, catalogue: Catalogue, clock: Clock) -> ApiKeys:

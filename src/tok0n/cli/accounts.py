@@ -4,16 +4,12 @@ from pathlib import Path
 
 import click
 
-from tok0n.adapters.clock import SystemClock
-from tok0n.bootstrap.resources import Store, open_store
-from tok0n.bootstrap.services import open_sign_in, token_classes_of
+from tok0n.bootstrap.resources import open_store
+from tok0n.bootstrap.services import open_accounts, open_sign_in
 from tok0n.cli.common import class_option, format_time, load_settings, print_json, print_table, standard_command
 from tok0n.domain.accounts import Account
 from tok0n.domain.email import parse_email
 from tok0n.domain.ledger import STANDARD
-from tok0n.domain.token_classes import TokenClasses
-from tok0n.services.operate_accounts import OperateAccounts
-from tok0n.settings import Settings
 
 
 @click.group()
@@ -27,8 +23,8 @@ def accounts() -> None:
 @standard_command
 async def create_account(email: str, tokens: int | None, config_path: Path | None, *, as_json: bool) -> None:
     """Create an account for EMAIL."""
-    async with open_store(load_settings(config_path)) as store:
-        account = await _accounts(store).create(email=email, tokens=tokens)
+    async with open_accounts(load_settings(config_path)) as operate:
+        account = await operate.create(email=email, tokens=tokens)
     _print_account(account, as_json=as_json)
 
 
@@ -40,8 +36,8 @@ async def show_account(email: str, config_path: Path | None, *, as_json: bool) -
 
     Posted tokens are owned, pending tokens are reserved by requests in progress, and the rest is available.
     """
-    async with open_store(load_settings(config_path)) as store:
-        account = await _accounts(store).get(email)
+    async with open_accounts(load_settings(config_path)) as operate:
+        account = await operate.get(email)
     _print_account(account, as_json=as_json)
 
 
@@ -55,9 +51,7 @@ async def grant_tokens(
     email: str, tokens: int, token_class: str, reason: str, config_path: Path | None, *, as_json: bool
 ) -> None:
     """Grant N tokens to EMAIL as a ledger entry."""
-    settings = load_settings(config_path)
-    async with open_store(settings) as store:
-        operate = _accounts(store, settings)
+    async with open_accounts(load_settings(config_path)) as operate:
         account = await operate.grant(email=email, tokens=tokens, token_class=token_class, reason=reason)
     _print_account(account, as_json=as_json)
 
@@ -75,9 +69,7 @@ async def adjust_balance(
 
     Never takes away tokens that requests in progress have reserved. Customers see the reason in their statement.
     """
-    settings = load_settings(config_path)
-    async with open_store(settings) as store:
-        operate = _accounts(store, settings)
+    async with open_accounts(load_settings(config_path)) as operate:
         account = await operate.adjust(email=email, tokens=tokens, token_class=token_class, reason=reason)
     _print_account(account, as_json=as_json)
 
@@ -92,8 +84,8 @@ async def suspend(email: str, reason: str, config_path: Path | None, *, as_json:
     Its new requests get a 401, and its requests in progress settle. Its user can sign in, read and export, but can't
     buy tokens, create keys or redeem codes. The user can read the reason in the activity of the account.
     """
-    async with open_store(load_settings(config_path)) as store:
-        account = await _accounts(store).suspend(email, reason=reason)
+    async with open_accounts(load_settings(config_path)) as operate:
+        account = await operate.suspend(email, reason=reason)
     _print_account(account, as_json=as_json)
 
 
@@ -103,8 +95,8 @@ async def suspend(email: str, reason: str, config_path: Path | None, *, as_json:
 @standard_command
 async def reopen(email: str, reason: str, config_path: Path | None, *, as_json: bool) -> None:
     """Reopen the suspended account of EMAIL."""
-    async with open_store(load_settings(config_path)) as store:
-        account = await _accounts(store).reopen(email, reason=reason)
+    async with open_accounts(load_settings(config_path)) as operate:
+        account = await operate.reopen(email, reason=reason)
     _print_account(account, as_json=as_json)
 
 
@@ -140,8 +132,8 @@ async def recover(email: str, config_path: Path | None, *, as_json: bool) -> Non
 @standard_command
 async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
     """List all accounts."""
-    async with open_store(load_settings(config_path)) as store:
-        rows = await _accounts(store).list_all()
+    async with open_accounts(load_settings(config_path)) as operate:
+        rows = await operate.list_all()
     if as_json:
         print_json([_account(account) for account in rows])
     else:
@@ -161,12 +153,6 @@ async def list_accounts(config_path: Path | None, *, as_json: bool) -> None:
                 for account in rows
             ],
         )
-
-
-def _accounts(store: Store, settings: Settings | None = None) -> OperateAccounts:
-    """Return the use cases. Those that take a token class need the settings."""
-    token_classes = TokenClasses() if settings is None else token_classes_of(settings)
-    return OperateAccounts(store.accounts, SystemClock(), corrections=store.corrections, token_classes=token_classes)
 
 
 def _other_classes(account: Account) -> str:

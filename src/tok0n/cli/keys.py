@@ -85,7 +85,7 @@ async def create_key(
     )
     async with open_store(settings) as store:
         account = await store.accounts.get(parse_email(email))
-        issued = await make_api_keys(settings, store, SystemClock()).create(account.id, draft)
+        issued = await make_api_keys(settings, store).create(account.id, draft)
     _print_issued(issued, "Created key", as_json=as_json)
 
 
@@ -161,7 +161,7 @@ async def edit_key(
         raise InvalidRequest("Use either --budget or --no-budgets.", param="budget")
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        api_keys = make_api_keys(settings, store, SystemClock())
+        api_keys = make_api_keys(settings, store)
         edit = KeyEdit(
             name=_or_unset(name),
             note=_or_unset(note),
@@ -189,7 +189,7 @@ async def rotate_key(key_id: str, overlap_days: int, config_path: Path | None, *
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        api_keys = make_api_keys(settings, store, SystemClock())
+        api_keys = make_api_keys(settings, store)
         account_id = (await api_keys.get_any(key_id)).account_id
         issued = await api_keys.rotate(account_id=account_id, key_id=key_id, overlap_days=overlap_days, actor=OPERATOR)
     _print_issued(issued, "Rotated key", as_json=as_json)
@@ -205,7 +205,7 @@ async def revoke_key(key_id: str, config_path: Path | None, *, as_json: bool) ->
     """
     settings = load_settings(config_path)
     async with open_store(settings) as store:
-        api_keys = make_api_keys(settings, store, SystemClock())
+        api_keys = make_api_keys(settings, store)
         account_id = (await api_keys.get_any(key_id)).account_id
         key = await api_keys.revoke(account_id=account_id, key_id=key_id, actor=OPERATOR)
     if as_json:

@@ -8,10 +8,10 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.bootstrap.resources import Store, open_store
 from tok0n.bootstrap.services import make_sell_packs, token_classes_of
 from tok0n.cli.common import class_option, format_time, load_settings, print_json, print_table, standard_command
+from tok0n.domain.email import parse_email
 from tok0n.domain.errors import OperatorError
 from tok0n.domain.ledger import STANDARD
 from tok0n.domain.orders import Order
-from tok0n.services.operate_accounts import OperateAccounts
 from tok0n.services.payments import SellPacks
 from tok0n.services.redeem_codes import create_code as create_redeem_code
 from tok0n.settings import Settings
@@ -51,7 +51,7 @@ def orders() -> None:
 async def list_orders(email: str, config_path: Path | None, *, as_json: bool) -> None:
     """List the latest orders of EMAIL."""
     async with open_store(load_settings(config_path)) as store:
-        account = await OperateAccounts(store.accounts, SystemClock(), corrections=store.corrections).get(email)
+        account = await store.accounts.get(parse_email(email))
         rows = await store.orders.list_for_account(account.id, before=None, rows_max=ORDERS_MAX)
     if as_json:
         print_json([_order(order) for order in rows])
