@@ -190,6 +190,9 @@ class History(Protocol):
     async def totals(self, account_id: str, filters: UseFilter) -> UseTotals:
         """Return the totals of the charged requests."""
 
+    async def bucket_totals(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseTotals]:
+        """Return the totals of each bucket, with or without use. The arguments are those of `buckets`."""
+
     async def models_used(self, account_id: str) -> list[str]:
         """Return the ids of all models that the account was charged for, sorted."""
 

@@ -58,4 +58,4 @@ def force_index_scans(tx: sa.Connection) -> None:
         tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))
 
 
-_SCANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
+_SCANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")

@@ -19,14 +19,27 @@ EXPORTED = {Metric.ERRORS: ("errors", "failed", "rejected"), Metric.LATENCY: ("r
 
 
 class OutcomeQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page shows of the requests of an account. `before` is the period of the same length before."""
+    """What the page shows of the requests of an account.
+
+    From `before_quarter` to its start is the period before, which has the same length.
+    """
 
     account_id: str
     use: UseFilter
-    before: UseFilter
+    before_quarter: int
     by: UseBy
     bars: BarPeriod
     link: str
+
+    @property
+    def period_starts(self) -> list[int]:
+        """The starts of the period before and of the period."""
+        return [self.before_quarter, self.bars.since_quarter]
+
+    @property
+    def starts(self) -> list[int]:
+        """The starts of the period before and of each bar."""
+        return [self.before_quarter, *self.bars.starts]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +62,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 async def error_view(dashboard: DashboardContext, query: OutcomeQuery, names: Mapping[str, str]) -> dict[str, Any]:
     """Return the template variables of the errors of a period."""
-    counts = await dashboard.outcomes.errors(query.account_id, query.use, by=query.by, starts=query.bars.starts)
-    before, starts = query.before, [_first(query.before)]
-    earlier = await dashboard.outcomes.errors(query.account_id, before, by=query.by, starts=starts)
+    both = await dashboard.outcomes.errors(query.account_id, query.use, by=query.by, starts=query.starts)
+    earlier = [part for part in both if part.quarter == query.before_quarter]
+    counts = both[len(earlier) :]
     chart = await asyncio.to_thread(
         plot,
         ((part.quarter, part.series, part.errors) for part in counts),
@@ -60,8 +73,7 @@ async def error_view(dashboard: DashboardContext, query: OutcomeQuery, names: Ma
         metric=Metric.ERRORS,
         link=query.link,
     )
-    billed = (await dashboard.history.totals(query.account_id, query.use)).requests
-    billed_before = (await dashboard.history.totals(query.account_id, before)).requests
+    before, billed = await dashboard.history.bucket_totals(query.account_id, query.use, starts=query.period_starts)
     figures = [
         Figure(label="Errors", value=_errors(counts), caption="requests", before=_errors(earlier)),
         Figure(
@@ -76,17 +88,16 @@ async def error_view(dashboard: DashboardContext, query: OutcomeQuery, names: Ma
             caption="never sent",
             before=sum(part.rejected for part in earlier),
         ),
-        Figure(label="Billed", value=billed, caption="requests", before=billed_before),
+        Figure(label="Billed", value=billed.requests, caption="requests", before=before.requests),
     ]
     return {"chart": chart, "figures": figures, "counted_until_us": await _counted_until_us(dashboard, query)}
 
 
 async def latency_view(dashboard: DashboardContext, query: OutcomeQuery, names: Mapping[str, str]) -> dict[str, Any]:
     """Return the template variables of the latency of a period."""
-    parts = await dashboard.outcomes.latencies(query.account_id, query.use, by=query.by, starts=query.bars.starts)
-    earlier = await dashboard.outcomes.latencies(
-        query.account_id, query.before, by=query.by, starts=[_first(query.before)]
-    )
+    both = await dashboard.outcomes.latencies(query.account_id, query.use, by=query.by, starts=query.starts)
+    earlier = [part for part in both if part.quarter == query.before_quarter]
+    parts = both[len(earlier) :]
     chart = await asyncio.to_thread(plot_latencies, parts, names, period=query.bars, link=query.link)
     total, before = chart.total, percentiles(sum(part.packed for part in earlier))
     figures = [
@@ -137,8 +148,3 @@ def _requests(latency: Percentiles | None) -> int:
 
 def _errors(counts: Iterable[ErrorCount]) -> int:
     return sum(part.errors for part in counts)
-
-
-def _first(period: UseFilter) -> int:
-    assert period.since_quarter is not None
-    return period.since_quarter

@@ -125,22 +125,11 @@ def _read(page: PageRequest, dashboard: DashboardContext) -> _Query:
     return _Query(period, bars, use, by, metric, form_error)
 
 
-def _before(query: _Query) -> UseFilter:
-    """Return the filter of the period of the same length before."""
-    length = query.bars.until_quarter - query.bars.since_quarter
-    return UseFilter(
-        since_quarter=query.bars.since_quarter - length,
-        until_quarter=query.bars.since_quarter,
-        model=query.use.model,
-        api_key_id=query.use.api_key_id,
-    )
-
-
 def _outcomes(page: PageRequest, query: _Query, filters: dict[str, str]) -> OutcomeQuery:
     return OutcomeQuery(
         account_id=page.account_id,
         use=query.use,
-        before=_before(query),
+        before_quarter=2 * query.bars.since_quarter - query.bars.until_quarter,
         by=query.by,
         bars=query.bars,
         link=page.context.link("/dashboard/requests", filters),
@@ -168,8 +157,7 @@ async def _use_view(
 ) -> dict[str, Any]:
     """Return the template variables of what was billed."""
     use = await dashboard.history.buckets(page.account_id, query.use, by=query.by, starts=query.bars.starts)
-    totals = await dashboard.history.totals(page.account_id, query.use)
-    before = await dashboard.history.totals(page.account_id, outcomes.before)
+    before, totals = await dashboard.history.bucket_totals(page.account_id, query.use, starts=outcomes.period_starts)
     values = use_values(use, query.metric)
     chart = await asyncio.to_thread(plot, values, names, period=query.bars, metric=query.metric, link=outcomes.link)
     return {"chart": chart, "figures": _figures(totals, before)}

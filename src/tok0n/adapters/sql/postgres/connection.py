@@ -73,6 +73,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "application_name": "tok0n",
                 "default_transaction_isolation": "read committed",
                 "synchronous_commit": "on",
+                "jit": "off",  # compiling a statement takes longer than any statement of a page
                 "statement_timeout": _milliseconds(self.statement_timeout_seconds),
                 "lock_timeout": _milliseconds(self.lock_timeout_seconds),
                 "idle_in_transaction_session_timeout": _milliseconds(self.statement_timeout_seconds),

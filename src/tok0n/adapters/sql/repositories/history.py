@@ -197,6 +197,13 @@ class SqlHistory:
         sums = await self._store.read(lambda tx: totals(tx, account_id, filters))
         return UseTotals(**dict(zip(SUMMED, sums, strict=True)))
 
+    async def bucket_totals(self, account_id: str, filters: UseFilter, *, starts: Sequence[int]) -> list[UseTotals]:
+        use = {
+            quarter: sums for quarter, _, sums in await self._use_of_buckets(account_id, filters, [], starts, SUMMED)
+        }
+        no_use = [0] * len(SUMMED)
+        return [UseTotals(**dict(zip(SUMMED, use.get(start, no_use), strict=True))) for start in starts]
+
     async def models_used(self, account_id: str) -> list[str]:
         use = await self._use_of_buckets(account_id, UseFilter(), ["model"], [0], ["requests"])
         return [model for _, (model,), _ in use]

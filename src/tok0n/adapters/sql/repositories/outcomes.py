@@ -60,10 +60,10 @@ class SqlOutcomes:
         column = column_of(by)
 
         def fn(tx: sa.Connection) -> _Sums:
-            def stored(rows: SpanRows) -> Iterable[_Value]:
-                columns = [f"u.{column}", "u.latencies"]
+            def stored(parts: Sequence[SpanRows]) -> Iterable[_Value]:
                 packed = _Sums(int)
-                for number, series, latencies in rows_of_spans(tx, account_id, filters, rows, columns=columns):
+                rows = rows_of_spans(tx, account_id, filters, parts, columns=[column, "latencies"])
+                for number, series, latencies in rows:
                     packed[number, series] += decode(latencies)
                 return [(number, series, sum_of_span) for (number, series), sum_of_span in packed.items()]
 
@@ -98,8 +98,8 @@ def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, s
     """Return the failed requests by the start of their interval and by series."""
     column = column_of(by)
 
-    def stored(rows: SpanRows) -> Iterable[_Value]:
-        return sums_of_spans(tx, account_id, filters, rows, by=[column], summed=["failed"])
+    def stored(parts: Sequence[SpanRows]) -> Iterable[_Value]:
+        return sums_of_spans(tx, account_id, filters, parts, by=[column], summed=["failed"])
 
     sums = _rolled_up(filters, starts, stored)
     for start, row in _newest_of_intervals(tx, account_id, filters, starts):
@@ -111,18 +111,22 @@ def _failed(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, s
 def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy, starts: Sequence[int]) -> _Sums:
     """Return the rejected requests by the start of their interval and by series."""
     intervals = list(itertools.pairwise([*starts, _end(filters)]))
-    rows = SpanRows(table="rejected_count", spans=intervals)
-    counts = sums_of_spans(tx, account_id, filters, rows, by=[column_of(by)], summed=["requests"])
+    parts = [SpanRows(table="rejected_count", spans=intervals)]
+    counts = sums_of_spans(tx, account_id, filters, parts, by=[column_of(by)], summed=["requests"])
     return _Sums(int, {(starts[number], series): count for number, series, count in counts})
 
 
-def _rolled_up(filters: UseFilter, starts: Sequence[int], stored: Callable[[SpanRows], Iterable[_Value]]) -> _Sums:
+def _rolled_up(
+    filters: UseFilter, starts: Sequence[int], stored: Callable[[Sequence[SpanRows]], Iterable[_Value]]
+) -> _Sums:
     """Return the sums of each interval from the values that `stored` reads from rows of the roll-up."""
     sums = _Sums(int)
-    for length, targets in targets_by_length(starts, _end(filters)).items():
-        rows = SpanRows(table="request_outcome", spans=[*targets], span_quarters=length)
-        for start, sign, (_, series, value) in by_interval(targets, stored(rows)):
-            sums[start, series] += sign * value
+    lengths = targets_by_length(starts, _end(filters))
+    parts = [
+        SpanRows(table="request_outcome", spans=[*targets], span_quarters=length) for length, targets in lengths.items()
+    ]
+    for start, sign, (_, series, value) in by_interval(lengths, stored(parts)):
+        sums[start, series] += sign * value
     return sums
 
 

@@ -7,7 +7,7 @@ rows at its edges.
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -31,12 +31,9 @@ Each value lists the intervals to whose sums the rows are added (1) or from whic
 of the interval. So rows between two intervals are read once: added to one and subtracted from the other.
 """
 
-_SPANS = """
-WITH span (number, first, until) AS (VALUES {spans})
-SELECT span.number, {columns} FROM span CROSS JOIN {rows}{group}
-"""
+_SELECT = "SELECT span_{index}.number, {columns} FROM span_{index} CROSS JOIN {rows}{group}"
 _ROWS = """{table} AS u
-WHERE u.account_id = :account_id AND u.quarter >= span.first AND u.quarter < span.until{conditions}"""
+WHERE u.account_id = :account_id AND u.quarter >= span_{index}.first AND u.quarter < span_{index}.until{conditions}"""
 LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
 """SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
 
@@ -50,6 +47,10 @@ class SpanRows(NamedTuple):
     table: str
     spans: Sequence[tuple[int, int]]
     span_quarters: int | None = None
+
+    def are_single(self, by: Sequence[str]) -> bool:
+        """Whether each span has a single row for each value of the columns `by`."""
+        return len(by) == len(SERIES) and all(until - first == self.span_quarters for first, until in self.spans)
 
 
 def targets_by_length(
@@ -89,12 +90,12 @@ def _split(start: int, end: int, lengths: Sequence[int], long_until: int) -> Ite
                 yield part_length, part_since, part_until, sign * part_sign
 
 
-def by_interval(targets: Targets, rows: Iterable[Row]) -> Iterator[tuple[int, int, Row]]:
+def by_interval(lengths: Mapping[int, Targets], rows: Iterable[Row]) -> Iterator[tuple[int, int, Row]]:
     """Yield each row once for each interval in which it counts: the start of the interval, 1 or -1, and the row.
 
     A row begins with the number of its span.
     """
-    of_spans = list(targets.values())
+    of_spans = [intervals for targets in lengths.values() for intervals in targets.values()]
     for row in rows:
         for start, sign in of_spans[row[0]]:
             yield start, sign, row
@@ -104,41 +105,60 @@ def sums_of_spans(
     tx: sa.Connection,
     account_id: str,
     filters: UseFilter,
-    rows: SpanRows,
+    parts: Sequence[SpanRows],
     *,
     by: Sequence[str],
     summed: Sequence[str],
 ) -> Sequence[Row]:
-    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`."""
-    columns = [f"u.{name}" for name in by]
-    if len(by) == len(SERIES) and all(until - first == rows.span_quarters for first, until in rows.spans):
-        # Each row is a sum already, and SQLite would sort the rows to group them.
-        columns += [f"u.{name}" for name in summed]
-        return rows_of_spans(tx, account_id, filters, rows, columns=columns)
-    group = f" GROUP BY {', '.join(['span.number', *columns])}"
+    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`.
+
+    The spans of all parts are numbered from 0.
+    """
+    names = [f"u.{name}" for name in by]
     # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
-    columns += [f"CAST(sum(u.{name}) AS BIGINT)" for name in summed]
-    return rows_of_spans(tx, account_id, filters, rows, columns=columns, group=group)
+    sums = [*names, *(f"CAST(sum(u.{name}) AS BIGINT)" for name in summed)]
+    single = [*names, *(f"u.{name}" for name in summed)]
+    # SQLite would sort the rows to group them, which is in vain if each group has a single row.
+    return _read(
+        tx,
+        account_id,
+        filters,
+        [(rows, single, None) if rows.are_single(by) else (rows, sums, names) for rows in parts],
+    )
 
 
 def rows_of_spans(
+    tx: sa.Connection, account_id: str, filters: UseFilter, parts: Sequence[SpanRows], *, columns: Sequence[str]
+) -> Sequence[Row]:
+    """Return the number of the span and the columns of each row. The spans of all parts are numbered from 0."""
+    return _read(tx, account_id, filters, [(rows, [f"u.{name}" for name in columns], None) for rows in parts])
+
+
+def _read(
     tx: sa.Connection,
     account_id: str,
     filters: UseFilter,
-    rows: SpanRows,
-    *,
-    columns: Sequence[str],
-    group: str = "",
+    parts: Sequence[tuple[SpanRows, Sequence[str], Sequence[str] | None]],
 ) -> Sequence[Row]:
-    """Return each row after the number of its span. `columns` are SQL, in which the table is `u`."""
-    if not rows.spans:
-        return []
-    values = {"model": filters.model, "api_key_id": filters.api_key_id, "span_quarters": rows.span_quarters}
+    """Read the columns of each part with one statement, grouped by the third value unless it is None."""
+    values = {"model": filters.model, "api_key_id": filters.api_key_id}
     parameters = {name: value for name, value in values.items() if value is not None}
-    conditions = "".join(f" AND u.{name} = :{name}" for name in parameters)
-    selected = _ROWS.format(table=rows.table, conditions=conditions)
-    if tx.dialect.name != "sqlite":
-        selected = LATERAL.format(rows=selected)
-    listed = ", ".join(str((number, *span)) for number, span in enumerate(rows.spans))
-    query = _SPANS.format(spans=listed, columns=", ".join(columns), rows=selected, group=group)
+    numbers = itertools.count()
+    spans, selects = [], []
+    for index, (part, columns, group) in enumerate(parts):
+        if not part.spans:
+            continue
+        listed = ", ".join(str((next(numbers), *span)) for span in part.spans)
+        spans.append(f"span_{index} (number, first, until) AS (VALUES {listed})")
+        conditions = "".join(f" AND u.{name} = :{name}" for name in parameters)
+        if part.span_quarters is not None:
+            conditions += f" AND u.span_quarters = {part.span_quarters}"
+        rows = _ROWS.format(table=part.table, index=index, conditions=conditions)
+        if tx.dialect.name != "sqlite":
+            rows = LATERAL.format(rows=rows)
+        grouped = "" if group is None else f" GROUP BY {', '.join([f'span_{index}.number', *group])}"
+        selects.append(_SELECT.format(index=index, columns=", ".join(columns), rows=rows, group=grouped))
+    if not selects:
+        return []
+    query = f"WITH {', '.join(spans)} {' UNION ALL '.join(selects)}"
     return fetch(tx, query, account_id=account_id, **parameters)

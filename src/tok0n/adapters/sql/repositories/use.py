@@ -71,15 +71,16 @@ def use_of_buckets(
     operators = {1: operator.add, -1: operator.sub}
     until_quarter = AFTER_QUARTERS if filters.until_quarter is None else filters.until_quarter
     lengths = targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx))
-    for length, targets in lengths.items():
-        if length == 1:
-            rows = SpanRows(table="usage_quarter", spans=[*targets])
-        else:
-            rows = SpanRows(table="usage_span", spans=[*targets], span_quarters=length)
-        of_spans = sums_of_spans(tx, account_id, filters, rows, by=by, summed=summed)
-        for start, sign, row in by_interval(targets, of_spans):
-            key = start, row[1:end]
-            sums[key] = list(map(operators[sign], sums.get(key, zeros), row[end:]))
+    parts = [
+        SpanRows(table="usage_quarter", spans=[*targets])
+        if length == 1
+        else SpanRows(table="usage_span", spans=[*targets], span_quarters=length)
+        for length, targets in lengths.items()
+    ]
+    rows = sums_of_spans(tx, account_id, filters, parts, by=by, summed=summed)
+    for start, sign, row in by_interval(lengths, rows):
+        key = start, row[1:end]
+        sums[key] = list(map(operators[sign], sums.get(key, zeros), row[end:]))
     return sums
 
 
