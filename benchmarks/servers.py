@@ -144,10 +144,29 @@ def postgres() -> Iterator[tuple[str, int]]:
             os.chown(name, pwd.getpwnam(user).pw_uid, -1)
         options = ["-D", str(data), "-U", "tok0n", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         subprocess.run([binaries / "initdb", *options], check=True, capture_output=True, user=user, cwd=name)
-        server = [binaries / "postgres", "-D", data, "-p", str(POSTGRES_PORT), "-k", "", "-h", "127.0.0.1"]
+        server: list[str | Path] = [
+            binaries / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(POSTGRES_PORT),
+            "-k",
+            "",
+            "-h",
+            "127.0.0.1",
+        ]
         with running(server, core=LOAD_CORE, user=user, cwd=name, stderr=subprocess.DEVNULL) as process:
             until([str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT)])
-            create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(POSTGRES_PORT), "-U", "tok0n", "bench"]
+            create: list[str | Path] = [
+                binaries / "createdb",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(POSTGRES_PORT),
+                "-U",
+                "tok0n",
+                "bench",
+            ]
             subprocess.run(create, check=True)
             yield f"postgresql://tok0n@127.0.0.1:{POSTGRES_PORT}/bench", process.pid
 
