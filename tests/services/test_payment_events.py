@@ -19,7 +19,7 @@ from tok0n.services.payments import RETRY_FOR_US
 
 pytestmark = pytest.mark.anyio
 
-ORDERINGS = 40
+ORDERINGS = 16
 """How many of the 40,320 orderings of eight events are tried."""
 
 
