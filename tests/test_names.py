@@ -38,7 +38,7 @@ REPLACED = {
     "by_index": "force_index_scans",
     "CLUSTERED": "WITHOUT_ROWID",
     "PROMPT_ATTEMPTS": "IMMEDIATE_ATTEMPTS",
-    "_admitted": "_admit_and_reserve",
+    "_admitted": "_admit_reserve_and_call",
     "_explained": "_with_advice",
     "_await_body": "_on_incomplete_body",
     "_next_iteration": "_run_waiting",

@@ -30,7 +30,7 @@ async def attempts(open_store: Opener) -> SqlAttempts:
 
 
 async def count(attempts: SqlAttempts, subject: bytes = ADA, *, now_us: int = NOW_US) -> CountedAttempt | TooMany:
-    return await attempts.try_count(KIND, subject, limit=LIMIT, now_us=now_us)
+    return await attempts.count_attempt(KIND, subject, limit=LIMIT, now_us=now_us)
 
 
 async def test_a_burst_over_two_processes_counts_no_more_than_the_limit(open_store: Opener) -> None:
@@ -57,7 +57,7 @@ async def test_each_kind_and_each_subject_counts_on_its_own(attempts: SqlAttempt
         await count(attempts)
     assert isinstance(await count(attempts), TooMany)
     assert isinstance(await count(attempts, BOB), CountedAttempt)
-    other = await attempts.try_count(AttemptKind.REDEEM_CODE, ADA, limit=LIMIT, now_us=NOW_US)
+    other = await attempts.count_attempt(AttemptKind.REDEEM_CODE, ADA, limit=LIMIT, now_us=NOW_US)
     assert isinstance(other, CountedAttempt)
 
 

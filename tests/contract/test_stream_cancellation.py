@@ -121,7 +121,7 @@ async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_wh
 ) -> None:
     clock = FakeClock()
     upstream = AnsweringUpstream(case, is_broken=is_broken)
-    admitted = Pipeline._admit_and_reserve
+    admitted = Pipeline._admit_reserve_and_call
     at: CancelAt
 
     async def cancelled(*arguments: Any) -> Any:
@@ -129,7 +129,7 @@ async def test_a_stream_that_is_cancelled_at_any_await_tells_its_client_truly_wh
         at = CancelAt(admitted(*arguments), n)
         return await at
 
-    monkeypatch.setattr(Pipeline, "_admit_and_reserve", cancelled)
+    monkeypatch.setattr(Pipeline, "_admit_reserve_and_call", cancelled)
     async with (
         open_limiter(kind, clock, key=10**6, user=1, upstream=10**6) as limiter,
         in_process(

@@ -283,7 +283,7 @@ async def test_housekeeping_removes_every_expired_count(world: World, monkeypatc
     monkeypatch.setattr(sign_ins, "DELETED_ROWS_MAX", 2)
     attempts, limit = SqlAttempts(world.db.store), LIMITS[AttemptKind.PASSKEY]
     for number in range(5):
-        await attempts.try_count(
+        await attempts.count_attempt(
             AttemptKind.PASSKEY, bytes([number]), limit=limit, now_us=world.clock.now_us() + number // 4
         )
     world.clock.advance(limit.quiet_us / 1_000_000)
@@ -335,21 +335,21 @@ def test_an_attempt_limiter_counts_over_a_while_and_takes_back_one() -> None:
     clock = FakeClock()
     limiter = AttemptLimiter(clock, attempts_max=2, seconds=10)
     for _ in range(2):
-        assert limiter.try_count("x") == 0
+        assert limiter.count_attempt("x") == 0
         clock.advance(3)
-    assert limiter.try_count("x") == pytest.approx(4)
-    assert limiter.try_count("y") == 0
+    assert limiter.count_attempt("x") == pytest.approx(4)
+    assert limiter.count_attempt("y") == 0
     clock.advance(4)
-    assert limiter.try_count("x") == 0
-    assert limiter.try_count("x") > 0
+    assert limiter.count_attempt("x") == 0
+    assert limiter.count_attempt("x") > 0
     limiter.take_back("x")
-    assert limiter.try_count("x") == 0
+    assert limiter.count_attempt("x") == 0
     limiter.take_back("nobody")
 
 
 def test_an_attempt_limiter_forgets_the_subject_counted_longest_ago() -> None:
     limiter = AttemptLimiter(FakeClock(), attempts_max=1, seconds=10, subjects_max=2)
-    assert [limiter.try_count(subject) > 0 for subject in ("a", "b", "c", "b", "a")] == [
+    assert [limiter.count_attempt(subject) > 0 for subject in ("a", "b", "c", "b", "a")] == [
         False,
         False,
         False,

@@ -50,7 +50,9 @@ class FakeRows:
 class NoAttempts:
     """The `Attempts` port: every attempt is admitted."""
 
-    async def try_count(self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int) -> CountedAttempt:
+    async def count_attempt(
+        self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
+    ) -> CountedAttempt:
         return CountedAttempt(kind=kind, subject=subject, since_us=now_us)
 
 

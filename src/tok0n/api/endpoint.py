@@ -25,7 +25,8 @@ from tok0n.services.relay import StreamedAnswer
 from tok0n.services.request_log import RequestLog
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
-"""A body that is too large is read and dropped up to here. Many clients read no response until they have sent all."""
+"""A body that is too large is read and dropped up to here, and then gets its 413. Many clients read no response until
+they have sent all."""
 
 DROPPED_BYTES_MAX = 1_024
 """The length of the header that names what was dropped. Clients choose these names, and can send many."""
@@ -136,7 +137,7 @@ class EndpointHandler:
             )
             caller = self._pipeline.cached_caller(call, authorization)
             if caller is not None:  # Most requests come here. They are served without the cost of two coroutines.
-                self._check_headers(request)
+                self._check_size_and_encoding(request)
                 return self._serve_body(call, caller, request, request.body)
         return self._authenticate_and_serve(call, request)
 
@@ -144,7 +145,7 @@ class EndpointHandler:
         """Serve a request whose caller isn't cached, or whose body isn't complete. Also raises `RequestAborted`."""
         body = request.body if request.is_complete else None  # before the await, in which more can arrive
         caller = await self._pipeline.authenticate(call, self._authorization(request))
-        self._check_headers(request)
+        self._check_size_and_encoding(request)
         if body is None:
             self._pipeline.check_access(self._endpoint, call, caller)  # before it sends a body for nothing
             body = await self._receive(request, account_id=caller.account_id)
@@ -170,7 +171,7 @@ class EndpointHandler:
         key = request.headers_by_name.get(self._key_header) if self._key_header else None
         return authorization if key is None else authorization_of(key, authorization)
 
-    def _check_headers(self, request: Request) -> None:
+    def _check_size_and_encoding(self, request: Request) -> None:
         """Raise `RequestTooLarge` if the body is known to be too large, or `InvalidRequest`."""
         if request.is_complete:
             size, size_max = request.body_bytes, self._body_bytes_max

@@ -148,14 +148,14 @@ def _for_browsers(route: Route) -> Route:
     """Return a route that exists only for browsers: a program that leaves out /v1 must get the error that says so."""
     show = route.endpoint
 
-    async def endpoint(request: Request) -> Response:
+    async def show_to_browsers(request: Request) -> Response:
         if not is_page_request(request):
             raise HTTPException(404)
         response: Response = await show(request)
         response.headers.add_vary_header("accept")
         return response
 
-    return Route(route.path, endpoint, methods=["GET"])
+    return Route(route.path, show_to_browsers, methods=["GET"])
 
 
 def _facts_of(services: Services) -> ServerFacts:

@@ -18,7 +18,10 @@ class BillingDetails(msgspec.Struct, frozen=True, kw_only=True):
     tax_id: str = ""
 
     def checked(self) -> "BillingDetails":
-        """Return the details without surrounding spaces. Raises `InvalidRequest` if a field is too long."""
+        """Return the details without surrounding spaces and empty lines.
+
+        Raises `InvalidRequest` for too many lines, a line that is too long, or characters that can't be printed.
+        """
         fields = {}
         for field in self.__struct_fields__:
             lines = [line.strip() for line in getattr(self, field).splitlines()]

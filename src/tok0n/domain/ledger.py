@@ -64,7 +64,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The request row to insert, with the tokens to reserve for it in the wallet of `token_class`.
 
-    `key_version` is the version of the key that the caller was read with. `periods` are the periods of the key's
+    `key_version` is the version that the key had when its caller was read. `periods` are the periods of the key's
     budgets that the request counts in, sorted by budget. `endpoint` is the name of the endpoint. `is_stream`: the
     customer asked for a stream.
     """
@@ -86,7 +86,7 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """The use that the upstream reported for a request.
 
-    `reservation` is the request's reservation if the caller still has it, so the ledger need not read its row. Only
+    `reservation` is the request's reservation if it is still in memory, so the ledger need not read its row. Only
     streams have `first_event_ms`, the time from sending the request to the upstream's first event with content, and
     `client_left`, whether the client left before the end.
     """

@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._watchdog.cancel()
         if self._request is not None:
             self._request.abort()
-        self.resume_writing()
+        self.resume_writing()  # wakes the responder's task, which then ends
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or buffer them while a response is in progress."""

@@ -31,7 +31,7 @@ class Forms(Protocol):
 class Attempts(Protocol):
     """Counts of attempts to guess a password or code, shared by all processes. Subjects are digests."""
 
-    async def try_count(
+    async def count_attempt(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
     ) -> CountedAttempt | TooMany:
         """Count one attempt unless the limit is reached, atomically."""

@@ -35,11 +35,12 @@ class Ledger(Protocol):
         """Whether `reserve` would currently accept a reservation, instead of raising `Overloaded`."""
 
     def reserve(self, reservation: NewReservation) -> Future[Balance]:
-        """Reserve tokens in one statement that also checks the key, its budget and the account.
+        """Reserve tokens in one statement that also checks the key, its budgets and the account.
 
-        Returns the balance after it. Raises `InvalidApiKey`, `KeyBudgetSpent`, `InsufficientTokens` (with 0 as
-        `largest_output_tokens`, which the caller computes), `Overloaded`, or `AccountingFailed` if the database fails.
-        Then nothing is reserved.
+        Returns the balance after it. Raises `KeyChanged` if the key has another version than its caller,
+        `InvalidApiKey`, `KeyBudgetSpent`, `InsufficientTokens` (with 0 as `largest_output_tokens`, which the pipeline
+        computes), `Overloaded`, or `AccountingFailed` if the database fails. After an error, nothing is reserved,
+        unless it has `outcome_unknown`.
         """
 
     def settle(self, settlement: Settlement) -> Future[Receipt]:

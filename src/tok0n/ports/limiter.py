@@ -61,7 +61,7 @@ class Limiter(Protocol):
     """The rate and concurrency decision, exact in every rolling 60 seconds."""
 
     def admit(self, caller: Caller, *, request_id: str, is_concurrent: bool = True) -> Admission:
-        """Return an admission. Entering it checks the key's rate, the account's concurrency and the global rate.
+        """Return an admission. Entering it checks the key's rate, the account's concurrency and the upstream rate.
 
         The limit of the key's rate is that of the installation, or the caller's own if that is lower.
 
@@ -72,7 +72,7 @@ class Limiter(Protocol):
         """
 
     def admit_operator(self, *, request_id: str) -> Admission:
-        """Return an admission for the operator's request, which counts toward the global rate only."""
+        """Return an admission for the operator's request, which counts toward the upstream rate only."""
 
     async def probe(self) -> None:
         """Check that the limiter can decide. Raises `LimiterUnavailable` with the reason."""

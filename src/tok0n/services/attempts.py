@@ -29,7 +29,7 @@ class AttemptLimiter:
         self._subjects_max = subjects_max
         self._times: OrderedDict[Hashable, list[float]] = OrderedDict()
 
-    def try_count(self, subject: Hashable) -> float:
+    def count_attempt(self, subject: Hashable) -> float:
         """Count an attempt and return 0, or count none and return the seconds until one is allowed."""
         now = self._clock.monotonic()
         times = [at for at in self._times.get(subject, ()) if at > now - self._seconds]
@@ -54,7 +54,7 @@ async def count_attempt(
     attempts: Attempts, clock: Clock, kind: AttemptKind, subject: str, *, field: str
 ) -> CountedAttempt:
     """Count an attempt in the database. Raises `FormError` if it exceeds the limit of its kind."""
-    outcome = await attempts.try_count(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
+    outcome = await attempts.count_attempt(kind, subject_digest(subject), limit=LIMITS[kind], now_us=clock.now_us())
     if isinstance(outcome, TooMany):
         raise too_many_attempts(outcome.wait_us / 1_000_000, field=field)
     return outcome

@@ -15,7 +15,7 @@ class AccountBilling:
         return await self._billing.details(account_id)
 
     async def save(self, account_id: str, details: BillingDetails) -> BillingDetails:
-        """Replace the details, and return them without surrounding spaces. Raises `InvalidRequest`."""
+        """Replace the details, and return them as they are stored. Raises `InvalidRequest`, as `checked` does."""
         checked = details.checked()
         if checked != await self._billing.details(account_id):
             await self._billing.save(account_id, checked)

@@ -139,13 +139,14 @@ class CallerCache:
         return caller
 
     async def _find(self, digest: bytes) -> Caller:
+        """Look up a usable caller. Raises `InvalidApiKey`, `AccountSuspended`, `KeyLookupFailed` or `Overloaded`."""
         caller = await asyncio.shield(self._look_up(digest))
         if caller is None:
             error = InvalidApiKey("This API key is not known here, or it was revoked.")
             error.secret_digest = digest
             raise error
         require_usable(caller)
-        if digest not in self._entries:
+        if digest not in self._entries:  # An entry has its own `used_at`.
             self._used[caller.api_key_id] = self._clock.monotonic()
         return caller
 

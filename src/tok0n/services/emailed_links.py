@@ -100,7 +100,7 @@ class EmailedLinks:
         await asyncio.gather(*self._tasks)
 
     def _is_throttled(self, user: User, purpose: LinkPurpose) -> bool:
-        if not self._recent_emails.try_count(user.id):
+        if self._recent_emails.count_attempt(user.id) == 0:
             return False
         log.warning("mail_throttled", user=user.id, purpose=purpose)
         return True

@@ -109,7 +109,7 @@ class SignInByPasskey:
 
     async def sign_in_options(self, *, limit_key: str) -> tuple[str, str]:
         """Return the options for signing in, as JSON for the browser, and its cookie's secret. Raises `FormError`."""
-        if seconds := self._challenges.try_count(limit_key):
+        if seconds := self._challenges.count_attempt(limit_key):
             raise too_many_attempts(seconds, field="passkey")
         options, challenge = self._authenticator.sign_in_options()
         visitor = secrets.token_urlsafe(SECRET_BYTES)

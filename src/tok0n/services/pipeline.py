@@ -191,16 +191,16 @@ class Pipeline:
         call.dropped = request.dropped
         upstream = self._upstreams[request.route.upstream]
         if request.stream is None:
-            return self._admit_and_reserve(endpoint, call, caller, request, upstream, on_admitted, None)
+            return self._admit_reserve_and_call(endpoint, call, caller, request, upstream, on_admitted, None)
         relay = self._streams.open(endpoint, call, request, upstream)
         request = msgspec.structs.replace(request, upstream_body=b"")  # the relay has it, and drops it once sent
-        serving = self._admit_and_reserve(endpoint, call, caller, request, upstream, on_admitted, relay)
+        serving = self._admit_reserve_and_call(endpoint, call, caller, request, upstream, on_admitted, relay)
         task = asyncio.create_task(_serve_stream(relay, serving), name="stream")
         if on_stream is not None:
             on_stream(task)
         return relay.wait_until_begun(task)
 
-    async def _admit_and_reserve(
+    async def _admit_reserve_and_call(
         self,
         endpoint: Endpoint,
         call: Call,
@@ -261,7 +261,7 @@ class Pipeline:
     async def read(self, endpoint: Endpoint, body: JsonText) -> MeteredRequest:
         """Read and bound a request that is not sent yet. Raises `InvalidRequest` or `Overloaded`.
 
-        Doesn't limit how often the account does this. The caller must.
+        Doesn't limit how often the account does this: the calling code must.
         """
         return await self._reader.with_exact_bound(await self._reader.read(endpoint, body))
 

@@ -86,7 +86,7 @@ class Playground:
         Raises `LimitReached` beyond `READS_MAX` calls of the account in `READS_SECONDS`, `InvalidRequest` and
         `Overloaded`.
         """
-        if seconds := self._reads.try_count(account_id):
+        if seconds := self._reads.count_attempt(account_id):
             raise LimitReached(f"Too many requests. Try again in {math.ceil(seconds)} seconds.")
         return await self._pipeline.read(endpoint, body)
 

@@ -69,7 +69,7 @@ class Profile:
         """Change the password, and end every other session. Raises `FormError`."""
         check_length(password)
         await self.check_password(session, current, field="current")
-        if seconds := self._choices.try_count(session.user_id):
+        if seconds := self._choices.count_attempt(session.user_id):
             raise too_many_attempts(seconds, field="password")
         password_hash = await hash_new_password(self._passwords, password, email=session.email)
         await self._users.change_password(

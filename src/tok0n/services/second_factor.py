@@ -49,7 +49,10 @@ class SecondFactor:
         return [f"{text[:4]}-{text[4:8]}-{text[8:]}" for text in codes]
 
     async def turn_off(self, session: Session) -> None:
-        """Turn off two-factor authentication."""
+        """Turn off two-factor authentication. The page has checked the password.
+
+        Raises `CredentialsChanged` if the session has ended.
+        """
         await self._users.set_totp(
             user_id=session.user_id,
             secret=None,

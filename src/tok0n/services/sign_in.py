@@ -113,7 +113,7 @@ class SignIn:
             raise FormError(NOT_OPEN, field="email")
         email = clean_email(email)
         check_length(password)
-        if seconds := self._sign_ups.try_count(limit_key):
+        if seconds := self._sign_ups.count_attempt(limit_key):
             raise too_many_attempts(seconds, field="email")
         password_hash = await hash_new_password(self._passwords, password, email=email)
         secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -236,7 +236,7 @@ class SignIn:
     async def request_reset(self, email: str, *, limit_key: str) -> str:
         """Email a link for a new password if the address has an account. Return the address. Raises `FormError`."""
         email = clean_email(email)
-        if seconds := self._resets.try_count(limit_key):
+        if seconds := self._resets.count_attempt(limit_key):
             raise too_many_attempts(seconds, field="email")
         self._links.in_background(self._email_reset_link(email))
         return email
@@ -253,7 +253,7 @@ class SignIn:
             return None
         self._require_open(user, purpose, field="password")
         check_length(password)
-        if seconds := self._choices.try_count(user.id):
+        if seconds := self._choices.count_attempt(user.id):
             raise too_many_attempts(seconds, field="password")
         password_hash = await hash_new_password(self._passwords, password, email=user.email)
         user = await self._users.choose_password(
@@ -314,7 +314,7 @@ class SignIn:
         if not await self._users.has_link(link, purpose=LinkPurpose.SET_UP, now_us=self._clock.now_us()):
             return None
         check_length(password)
-        if seconds := self._choices.try_count(link):
+        if seconds := self._choices.count_attempt(link):
             raise too_many_attempts(seconds, field="password")
         password_hash = await hash_new_password(self._passwords, password, email=email)
         user = await self._users.set_up(
@@ -370,9 +370,9 @@ class SignIn:
     def _count_sign_in(self, *, limit_key: str, email: str) -> None:
         """Count an attempt to sign in. Raises `FormError`. Synchronous, so that a burst can't exceed the limits."""
         pair = (limit_key, email)
-        if seconds := self._failures.try_count(pair):
+        if seconds := self._failures.count_attempt(pair):
             raise too_many_attempts(seconds, field="password")
-        if seconds := self._by_client.try_count(limit_key):
+        if seconds := self._by_client.count_attempt(limit_key):
             self._failures.take_back(pair)
             raise too_many_attempts(seconds, field="password")
 

@@ -77,7 +77,7 @@ class ScriptConnection:
     async def _call(self, call: Call) -> Any:
         try:
             async with asyncio.timeout(self._call_seconds_max), self._lock:
-                result = await self._try(call)
+                result = await self._run_with_redirects(call)
         except TimeoutError as error:
             failure = Unreachable(f"no answer within {self._call_seconds_max:g} seconds", sent=True)
             self._note_down(failure)
@@ -88,8 +88,11 @@ class ScriptConnection:
         self._note_up()
         return result
 
-    async def _try(self, call: Call) -> Any:
-        """Run `call`. Any connection error closes the connection, so that no call reads another's response."""
+    async def _run_with_redirects(self, call: Call) -> Any:
+        """Run `call`, on another node if Redis Cluster redirects it. Raises `Unreachable`.
+
+        Any error except an error reply closes the connection, so that no call reads another's response.
+        """
         for _ in range(REDIRECTS_MAX):
             try:
                 connection = await self._connected()

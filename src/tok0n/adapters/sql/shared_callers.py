@@ -67,6 +67,7 @@ class SharedCallers(ABC):
             rows = tx.execute(query.limit(CHANGES_MAX)).all()
             if not rows:
                 return KeyChanges(number=after, api_key_ids=frozenset())
+            # Older changes were deleted, or there are more than these: any key may have changed.
             if rows[0].number != after + 1 or len(rows) == CHANGES_MAX:
                 return KeyChanges(number=_last_change(tx), api_key_ids=None)
             return KeyChanges(number=rows[-1].number, api_key_ids=frozenset(row.api_key_id for row in rows))

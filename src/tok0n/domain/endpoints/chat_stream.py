@@ -81,7 +81,7 @@ class ChatStreamReader(EventReader):
         choices = values.get("choices") if type(values) is dict else None
         if type(choices) is list and values.get("error") is None and (event.name is None or event.name.isascii()):
             return self._relay(event, values, choices) if self._read_choices(values, choices) else b""
-        if values is None and event.data.strip() == b"[DONE]":
+        if values is None and event.data.strip() == b"[DONE]":  # some providers add white space
             self._finish()
         else:
             self._fail_as_reported(values)

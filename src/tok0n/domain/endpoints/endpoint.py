@@ -153,7 +153,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     - `failure_ends_stream`: the error event is the API's own end of a stream, so the response ends properly after it.
       Otherwise it is cut, so that no client takes it for complete.
     - `served_with`: the endpoint whose name a model lists to serve this one, if that is another.
-    - `is_billed`: False if an answer costs nothing. A request then reserves its bound and takes no concurrency slot.
+    - `is_billed`: False if an answer costs nothing. A request then still reserves its bound, so that an account
+      without tokens can't use the provider, and takes no concurrency slot.
     - `key_header`: a header that may hold the API key instead of Authorization.
     - `request_id_header`: a second header for the request id.
     - `example`: how pages show it; None if they don't offer it on its own.

@@ -12,7 +12,7 @@ from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, STANDARD, Balance
 from tok0n.domain.trends import runway_days
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
-from tok0n.web.dashboard.periods import bars_of, local_hours
+from tok0n.web.dashboard.periods import bar_period, local_hours
 from tok0n.web.rendering.charts import plot, use_values
 from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
@@ -33,7 +33,7 @@ def overview_routes(context: PageContext, dashboard: DashboardContext) -> list[R
         by = UseBy.KEY if page.query("by") == UseBy.KEY else UseBy.MODEL
         zone = zone_of(page.session.time_zone)
         now_us = dashboard.clock.now_us()
-        bars = bars_of(page, local_hours(HOURS_PLOTTED, now_us=now_us, zone=zone), now_us=now_us)
+        bars = bar_period(page, local_hours(HOURS_PLOTTED, now_us=now_us, zone=zone), now_us=now_us)
         balances = await dashboard.history.wallets(account_id)
         balance = balances[STANDARD]
         threshold_tokens = await dashboard.low_balances.threshold_tokens(account_id)

@@ -63,8 +63,8 @@ def local_hours(hours: int, *, now_us: int, zone: tzinfo) -> Period:
     return last_hours(hours, now_us=now_us, offset_us=round(offset.total_seconds()) * MICROSECONDS_PER_SECOND)
 
 
-def bars_of(page: PageRequest, period: Period, *, now_us: int) -> BarPeriod:
-    """Return the bars of a bounded period, in the user's time zone."""
+def bar_period(page: PageRequest, period: Period, *, now_us: int) -> BarPeriod:
+    """Return a period, which must have both ends, as bars of a chart in the user's time zone."""
     since_quarter, until_quarter = period.since_quarter, period.until_quarter
     assert since_quarter is not None
     assert until_quarter is not None

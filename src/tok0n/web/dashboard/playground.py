@@ -80,7 +80,7 @@ class _PlaygroundPages:
             return await self._page(page, form_error=form_error_of(error))
         except Overloaded as overload:
             return await self._page(page, status=503, form_error=FormError(overload.message, field="form"))
-        return await self._answered(page, served, result)
+        return await self._page_of_result(page, served, result)
 
     async def stream(self, page: PageRequest) -> Response:
         """Stream the response to the page's script. An error before the stream is the whole page."""
@@ -97,7 +97,7 @@ class _PlaygroundPages:
         except Overloaded as overload:
             return await self._page(page, status=503, form_error=FormError(overload.message, field="form"))
         if result.stream is None:
-            return await self._answered(page, served, result)
+            return await self._page_of_result(page, served, result)
         assert result.call is not None
         headers = {
             "x-tok0n-request-id": result.call.request_id,
@@ -167,7 +167,7 @@ class _PlaygroundPages:
         except LimitReached as limit:
             raise FormError(limit.message, field="form") from None
 
-    async def _answered(self, page: PageRequest, served: ServedEndpoint, result: PlaygroundResult) -> Response:
+    async def _page_of_result(self, page: PageRequest, served: ServedEndpoint, result: PlaygroundResult) -> Response:
         """Return the page with the response, or with the error and the text that was typed."""
         if isinstance(result.error, KeyNotAllowed):
             return await self._page(page, status=result.status, form_error=FormError(result.error.message, field="key"))

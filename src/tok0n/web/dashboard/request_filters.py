@@ -33,7 +33,10 @@ _NUMBERS = {
 
 
 def read_filter(page: PageRequest, *, now_us: int) -> tuple[RequestFilter, PeriodFilter]:
-    """Return the filter in the query, and its period. Raises `FormError`."""
+    """Return the filter in the query, and its period. Raises `FormError`.
+
+    A number above the largest value of its column counts as that value.
+    """
     period = read_period(page, now_us=now_us)
     numbers: dict[str, int] = {}
     for name, (field, largest) in _NUMBERS.items():

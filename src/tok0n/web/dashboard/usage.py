@@ -15,7 +15,7 @@ from tok0n.domain.trends import percent_change
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.outcomes import EXPORTED, Figure, OutcomeQuery, error_view, exported_rows, latency_view
-from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter, bars_of, read_period
+from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter, bar_period, read_period
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.charts import BarPeriod, Metric, plot, use_values
@@ -113,7 +113,7 @@ def _read(page: PageRequest, dashboard: DashboardContext) -> _Query:
         period = bound_period(read_period(page, now_us=now_us, default=DEFAULT_LAST), now_us=now_us)
     except InvalidRequest as error:
         form_error = form_error_of(error)
-    bars = bars_of(page, period, now_us=now_us)
+    bars = bar_period(page, period, now_us=now_us)
     use = UseFilter(
         since_quarter=bars.since_quarter,
         until_quarter=bars.until_quarter,

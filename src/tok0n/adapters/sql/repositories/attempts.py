@@ -31,7 +31,7 @@ class SqlAttempts:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
-    async def try_count(
+    async def count_attempt(
         self, kind: AttemptKind, subject: bytes, *, limit: AttemptLimit, now_us: int
     ) -> CountedAttempt | TooMany:
         values = {"kind": kind.value, "subject": subject, "now_us": now_us, "attempts_max": limit.attempts_max}

@@ -62,7 +62,7 @@ class SqlCorrections:
                 raise OperatorError(f"The account of {email} is already {status}. Nothing was changed.")
             tx.execute(sa.update(account).where(account.c.id == account_id).values(status=status))
             if not suspended:
-                check_again(tx, account_id, *Alert)  # Alerts wait while an account is suspended.
+                check_again(tx, account_id, *Alert)  # Alerts skip suspended accounts, so check all now.
             activity.append(
                 tx,
                 account_id=account_id,

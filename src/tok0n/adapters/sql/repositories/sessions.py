@@ -51,7 +51,7 @@ class SqlSessions:
                 raise CredentialsChanged
             tx.execute(sa.delete(session).where(_SESSION.user_id == user.id, sa.not_(_is_active(now_us))))
             values = {"digest": digest, "user_id": user.id, "agent": agent, "network": network}
-            if device is not None and not awaits_two_factor and _is_new_device(tx, current.id, device, now_us=now_us):
+            if device is not None and not awaits_two_factor and _remember_device(tx, current.id, device, now_us=now_us):
                 fields = {"user_agent": agent, "network": network}
                 notify_user(tx, NoticeEvent.NEW_SIGN_IN, current, now_us=now_us, **fields)
             tx.execute(
@@ -152,8 +152,8 @@ def _is_active(now_us: int) -> sa.ColumnElement[bool]:
     )
 
 
-def _is_new_device(tx: sa.Connection, user_id: str, device: bytes, *, now_us: int) -> bool:
-    """Make a device a known one of the user. Returns whether it was unknown, unless it is the user's first.
+def _remember_device(tx: sa.Connection, user_id: str, device: bytes, *, now_us: int) -> bool:
+    """Make a device a known one of the user. Returns True if it was unknown and the user had others.
 
     The first device tells the owner nothing: it signed up, or was in use before devices were stored. A user keeps the
     `DEVICES_MAX` devices that were used last.

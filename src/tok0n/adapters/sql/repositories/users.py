@@ -318,7 +318,9 @@ def consume_link(
     may_open: bool,
     browser_digest: bytes | None = None,
 ) -> Any:
-    """Delete a link. Returns its row (user_id, email, expires_at_us), or None if the link is invalid or expired.
+    """Delete a link. Returns its row (user_id, email, expires_at_us), or None if the link is invalid or has expired.
+
+    An expired link is deleted too. `may_open`: the user may open an account.
 
     Locks the user's row first, as every change of credentials does. Without `may_open`, a link of a user without an
     account is invalid. So is the link of another browser, if `browser_digest` names one.

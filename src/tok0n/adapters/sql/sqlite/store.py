@@ -143,6 +143,7 @@ class SqliteStore:
             free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
             if disk.f_blocks and free < FREE_BYTES_MIN:  # Some file systems don't report their size.
                 raise AccountingFailed(upstream_called=False, detail=f"the disk is full: {self.path}")
+            # It changes nothing, but fails if nothing can be written.
             tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
             return migrate.is_at_head(tx)
 
