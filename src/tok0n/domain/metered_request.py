@@ -25,11 +25,11 @@ class MeteredRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `output_limit` holds for each of `n` choices; `n` is 0 if the endpoint has no output tokens. `prediction_bytes`
     counts as output, because providers bill rejected predictions as output. `inexact_texts` are strings that
-    `prompt_bound` counts by their UTF-8 bytes only, because normalizing them is expensive. Call
-    `with_exact_bound` before you reserve. `upstream_body` and `upstream_headers` are for the upstream of `route`. `stream` is None unless the
-    customer asked for a stream. `limit_field` is the customer's name for the output limit, or empty if there is none.
-    `inputs` is how many results an answer must have, if the endpoint fixes that; each may fill the context window.
-    `dropped` names what the customer sent and the upstream doesn't get.
+    `prompt_bound` counts by their UTF-8 bytes only, because normalizing them is expensive. Call `with_exact_bound`
+    before you reserve. `upstream_body` and `upstream_headers` are for the upstream of `route`. `stream` is None unless
+    the customer asked for a stream. `limit_field` is the customer's name for the output limit, or empty if there is
+    none. `inputs` is how many results an answer must have, if the endpoint fixes that; each may fill the context
+    window. `dropped` names what the customer sent and the upstream doesn't get.
     """
 
     model: Model

@@ -22,9 +22,8 @@ class Callers(Protocol):
     """Looks up API keys and records their use. Lookups that wait at the same time share a query."""
 
     def find(self, digest: bytes, *, now_us: int) -> Awaitable[Caller | None]:
-        """Return the caller of the key with this digest. None if the key is unknown, expired or revoked,
-        or its account closed. The caller may be disabled or suspended.
-
+        """Return the caller of the key with this digest.
+        None if the key is unknown, expired or revoked, or its account closed. The caller may be disabled or suspended.
         Raises `AccountingFailed`, or `Overloaded` if too many lookups wait.
         """
 

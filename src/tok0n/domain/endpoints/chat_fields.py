@@ -309,7 +309,7 @@ DEFINITION_FIELDS = frozenset({"tools", "functions", "response_format", "tool_ch
 _UNKNOWN = Field().check
 _CHECKS: dict[str, Check | None] = {name: field.check for name, field in FIELDS.items()}
 _CHECKS |= dict.fromkeys(("model", "messages", *LIMIT_FIELDS))
-"""The check of each field. None for the fields that `measure_messages`, `output_limit` and `read_chat_request` check."""
+"""The check of each field. None for those that `measure_messages`, `output_limit` and `read_chat_request` check."""
 _STREAMING_CHECKS = _CHECKS | {name: field.check for name, field in STREAMING_OVERRIDES.items()}
 
 
