@@ -23,6 +23,7 @@ class Callers(Protocol):
 
     def find(self, digest: bytes, *, now_us: int) -> Awaitable[Caller | None]:
         """Return the caller of the key with this digest.
+
         None if the key is unknown, expired or revoked, or its account closed. The caller may be disabled or suspended.
         Raises `AccountingFailed`, or `Overloaded` if too many lookups wait.
         """
