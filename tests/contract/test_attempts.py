@@ -14,7 +14,7 @@ from tok0n.domain.attempts import LIMITS, AttemptKind, AttemptLimit, CountedAtte
 pytestmark = pytest.mark.anyio
 
 LIMIT = AttemptLimit(attempts_max=6, quiet_us=900)
-KIND = AttemptKind.SECOND_FACTOR
+KIND = AttemptKind.TWO_FACTOR
 ADA, BOB = subject_digest("ada"), subject_digest("bob")
 
 

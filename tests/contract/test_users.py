@@ -12,9 +12,9 @@ from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.domain.errors import AlreadyExists
 from tok0n.domain.users import (
     LINK_LIFETIME_US,
-    SECOND_FACTOR_LIFETIME_US,
     SESSION_IDLE_US,
     SESSION_LIFETIME_US,
+    TWO_FACTOR_LIFETIME_US,
     LinkPurpose,
     Passkey,
     User,
@@ -142,7 +142,7 @@ async def test_a_session_that_waits_is_not_signed_in(users: SqlUsers, sessions: 
     await sessions.begin(user=user, digest=b"s", agent="", now_us=NOW_US, awaits_two_factor=True)
     assert await sessions.find(b"s", now_us=NOW_US) is None
     assert await sessions.find_waiting_user(b"s", now_us=NOW_US) == user
-    assert await sessions.find_waiting_user(b"s", now_us=NOW_US + SECOND_FACTOR_LIFETIME_US) is None
+    assert await sessions.find_waiting_user(b"s", now_us=NOW_US + TWO_FACTOR_LIFETIME_US) is None
     assert await sessions.list_for_user(user.id, now_us=NOW_US) == []
 
 

@@ -26,8 +26,8 @@ from tok0n.services.attempts import AttemptLimiter
 from tok0n.services.passkeys import SignInByPasskey
 from tok0n.services.passwords import GUESSES_MIN, FormError
 from tok0n.services.profile import Profile
-from tok0n.services.second_factor import SecondFactor
 from tok0n.services.sign_in import SignIn
+from tok0n.services.two_factor import TwoFactor
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ async def make_world(db: Opened, *, guesses: int = GUESSES_MIN) -> World:
     await sessions.begin(user=ada, digest=b"d", agent="", now_us=NOW_US, awaits_two_factor=False)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
-    await SecondFactor(users, clock).turn_on(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
+    await TwoFactor(users, clock).turn_on(session, secret=totp.secret, code=totp.at(NOW_US // 1_000_000))
     ada = await users.get(ada.id)
     session = await sessions.find(b"d", now_us=NOW_US)
     assert session is not None
@@ -178,13 +178,13 @@ async def test_of_200_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
     assert new.awaits_two_factor
     wrong = [f"{number:06}" for number in range(300) if not is_code(world, f"{number:06}")][:200]
     compared: list[str] = []
-    find_step = SecondFactor.find_step
+    find_step = TwoFactor.find_step
 
-    def counting(self: SecondFactor, code: str, totp_secret: str) -> int | None:
+    def counting(self: TwoFactor, code: str, totp_secret: str) -> int | None:
         compared.append(code)
         return find_step(self, code, totp_secret)
 
-    monkeypatch.setattr(SecondFactor, "find_step", counting)
+    monkeypatch.setattr(TwoFactor, "find_step", counting)
     messages = await refusals(
         200, lambda number: world.sign_in.submit_code(new.secret, code=wrong[number], agent=Agent())
     )
@@ -192,7 +192,7 @@ async def test_of_200_codes_in_one_burst_6_are_evaluated(world: World, monkeypat
 
 
 def is_code(world: World, code: str) -> bool:
-    return SecondFactor(world.users, world.clock).find_step(code, world.totp.secret) is not None
+    return TwoFactor(world.users, world.clock).find_step(code, world.totp.secret) is not None
 
 
 async def test_a_restart_forgives_no_code(world: World) -> None:

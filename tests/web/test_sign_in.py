@@ -15,7 +15,7 @@ from support.visitor import Visitor, text_of
 from tok0n.adapters.passwords import Argon2Passwords
 from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.bootstrap import services
-from tok0n.services.second_factor import STEP_SECONDS
+from tok0n.services.two_factor import STEP_SECONDS
 
 pytestmark = pytest.mark.anyio
 

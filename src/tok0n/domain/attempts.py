@@ -12,7 +12,7 @@ import msgspec
 class AttemptKind(StrEnum):
     """The kind of secret that an attempt guesses. Each kind has its own count and limit."""
 
-    SECOND_FACTOR = "second_factor"
+    TWO_FACTOR = "second_factor"
     """A TOTP or recovery code. The subject is the user."""
 
     CONFIRMATION = "confirmation"
@@ -38,7 +38,7 @@ class AttemptLimit(msgspec.Struct, frozen=True, kw_only=True):
 QUIET_US = 900_000_000
 
 LIMITS = {
-    AttemptKind.SECOND_FACTOR: AttemptLimit(attempts_max=6, quiet_us=QUIET_US),
+    AttemptKind.TWO_FACTOR: AttemptLimit(attempts_max=6, quiet_us=QUIET_US),
     AttemptKind.CONFIRMATION: AttemptLimit(attempts_max=10, quiet_us=QUIET_US),
     AttemptKind.REDEEM_CODE: AttemptLimit(attempts_max=10, quiet_us=QUIET_US),
     AttemptKind.EXPORT: AttemptLimit(attempts_max=5, quiet_us=4 * QUIET_US),

@@ -13,7 +13,7 @@ SESSION_IDLE_US = 7 * MICROSECONDS_PER_DAY
 SESSION_LIFETIME_US = 30 * MICROSECONDS_PER_DAY
 """A session ends 7 days after its last use, and at most 30 days after sign-in (OWASP, session management)."""
 
-SECOND_FACTOR_LIFETIME_US = 600_000_000
+TWO_FACTOR_LIFETIME_US = 600_000_000
 """After the password, a user has 10 minutes to complete two-factor authentication."""
 
 LINK_LIFETIME_US = MICROSECONDS_PER_DAY

@@ -1,6 +1,6 @@
 """Limit attempts. Each attempt is counted before it is evaluated, and a success removes its own count.
 
-`count_attempt` counts attempts at second factors, codes, confirmation passwords and passkeys in the database.
+`count_attempt` counts attempts at two-factor codes, redeem codes, confirmation passwords and passkeys in the database.
 `AttemptLimiter` counts in the memory of one process, so a restart clears it.
 """
 

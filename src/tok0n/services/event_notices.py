@@ -1,4 +1,4 @@
-"""Email the owner about events: a new sign-in, a new or rotated key, and changes of password, email or second factor.
+"""Email the owner about sign-ins in new browsers, new secrets of keys, and changes of credentials.
 
 The transaction of an event stores its notice, so a crash loses none. An email is recorded before it is sent, so a
 crash can lose an email but never sends it twice. A flood of events becomes a few emails and then a summary.

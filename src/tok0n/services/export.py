@@ -197,7 +197,7 @@ class AccountExport:
         yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
     async def _account(self, session: Session) -> dict[str, Any]:
-        """Return the account and its user without secrets: no password hash, no digest, no key of a second factor."""
+        """Return the account and its user without secrets: no password hash, no digest, no TOTP secret."""
         ports, account_id, now_us = self._ports, session.account_id, self._clock.now_us()
         user = await ports.users.get(session.user_id)
         facts = await ports.rows.facts(account_id=account_id, user_id=user.id)

@@ -117,7 +117,7 @@ class SignInByPasskey:
         return options, visitor
 
     async def sign_in(self, credential: str, *, visitor: str | None, limit_key: str, agent: Agent) -> NewSession:
-        """Begin a session without a second factor. `visitor` is the secret in the cookie. Raises `FormError`."""
+        """Begin a session without asking for a code. `visitor` is the secret in the cookie. Raises `FormError`."""
         counted = await count_attempt(self._attempts, self._clock, AttemptKind.PASSKEY, limit_key, field="passkey")
         try:
             passkey, user, count = await self._verify_response(credential, visitor=visitor)

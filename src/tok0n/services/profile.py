@@ -22,7 +22,7 @@ from tok0n.services.passwords import (
     hash_new_password,
     too_many_attempts,
 )
-from tok0n.services.second_factor import SecondFactor, is_secret
+from tok0n.services.two_factor import TwoFactor, is_secret
 
 CHOICES_MAX = 10
 CHOICES_SECONDS = 900.0
@@ -44,7 +44,7 @@ def known_time_zone(text: str) -> str:
 
 
 class Profile:
-    """Changes a user's password, email address, time zone and second factor, and closes accounts."""
+    """Changes a user's password, email address, time zone and two-factor authentication, and closes accounts."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Profile:
         self._mailer = mailer
         self._clock = clock
         self._url_of = url_of
-        self._second_factor = SecondFactor(users, clock)
+        self._two_factor = TwoFactor(users, clock)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=CHOICES_SECONDS)
 
     async def change_password(self, session: Session, *, current: str, password: str) -> None:
@@ -119,7 +119,7 @@ class Profile:
         codes = None
         if is_secret(secret):
             try:
-                codes = await self._second_factor.turn_on(session, secret=secret, code=code)
+                codes = await self._two_factor.turn_on(session, secret=secret, code=code)
             except AlreadyExists as error:
                 raise FormError(error.message, field="code") from error
         if codes is None:
@@ -131,7 +131,7 @@ class Profile:
     async def turn_off_totp(self, session: Session, *, password: str) -> None:
         """Turn off two-factor authentication. Raises `FormError`."""
         await self.check_password(session, password, field="password")
-        await self._second_factor.turn_off(session)
+        await self._two_factor.turn_off(session)
 
     async def close_account(self, session: Session, *, password: str) -> None:
         """Close the account. Its keys and sessions stop working, and its ledger is kept. Raises `FormError`."""

@@ -28,7 +28,7 @@ from tok0n.services.passwords import (
     too_many_attempts,
 )
 from tok0n.services.profile import known_time_zone
-from tok0n.services.second_factor import SecondFactor
+from tok0n.services.two_factor import TwoFactor
 
 FAILURES_MAX = 10
 FAILURES_SECONDS = 900.0
@@ -92,7 +92,7 @@ class SignIn:
         self._welcome = welcome
         self._sends_email = sends_email
         self._links = EmailedLinks(users, mailer, clock, url_of)
-        self._second_factor = SecondFactor(users, clock)
+        self._two_factor = TwoFactor(users, clock)
         self._failures = AttemptLimiter(clock, attempts_max=FAILURES_MAX, seconds=FAILURES_SECONDS)
         self._by_client = AttemptLimiter(clock, attempts_max=FAILURES_PER_CLIENT_MAX, seconds=FAILURES_SECONDS)
         self._choices = AttemptLimiter(clock, attempts_max=CHOICES_MAX, seconds=FAILURES_SECONDS)
@@ -193,15 +193,15 @@ class SignIn:
         return await self.begin_session(user, agent=agent)
 
     async def submit_code(self, secret: str | None, *, code: str, agent: Agent) -> NewSession | None:
-        """Complete a sign-in with a second factor, in a new session. None if no session waits for one.
+        """Complete a sign-in with a code of two-factor authentication, in a new session. None if no session waits.
 
         Raises `FormError` if the code is wrong.
         """
         user = await self.find_waiting_user(secret)
         if secret is None or user is None or user.totp_secret is None:
             return None
-        counted = await count_attempt(self._attempts, self._clock, AttemptKind.SECOND_FACTOR, user.id, field="code")
-        if not await self._second_factor.use_code(code, user_id=user.id, totp_secret=user.totp_secret):
+        counted = await count_attempt(self._attempts, self._clock, AttemptKind.TWO_FACTOR, user.id, field="code")
+        if not await self._two_factor.use_code(code, user_id=user.id, totp_secret=user.totp_secret):
             raise FormError("This code is incorrect or was already used. Try the next one.", field="code")
         await self._attempts.take_back(counted)
         return await self.begin_session(user, agent=agent, two_factor_passed=True, replaces=digest(secret))
@@ -213,7 +213,7 @@ class SignIn:
         return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
 
     async def find_waiting_user(self, secret: str | None) -> User | None:
-        """Return the user whose second factor the cookie's session waits for, or None."""
+        """Return the user of the cookie's session, if that waits for two-factor authentication."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
         return await self._sessions.find_waiting_user(digest(secret), now_us=self._clock.now_us())
@@ -288,7 +288,7 @@ class SignIn:
         return link
 
     async def recover(self, email: str) -> str:
-        """Remove the second factor and the passkeys, and return a link for a new password.
+        """Turn off two-factor authentication, remove the passkeys, and return a link for a new password.
 
         Raises `NotFound` if there is no such user, and `OperatorError` for an invalid address.
         """
@@ -340,7 +340,7 @@ class SignIn:
     async def begin_session(
         self, user: User, *, agent: Agent, two_factor_passed: bool = False, replaces: bytes | None = None
     ) -> NewSession:
-        """Begin a session. It waits for the second factor if the user has one, unless `two_factor_passed`.
+        """Begin a session. It waits for two-factor authentication if that is on, unless `two_factor_passed`.
 
         A session in an unknown device that doesn't wait tells the owner, unless it is the user's first device.
         Raises `CredentialsChanged` if the credentials have changed since `user` was read.

@@ -25,7 +25,7 @@ def sign_in_routes(context: PageContext) -> list[Route]:
         both("/sign-up", _sign_up),
         both("/verify", _verify),
         both("/sign-in", _sign_in),
-        both("/second-factor", _second_factor),
+        both("/second-factor", _two_factor),
         page_route(context, "/sign-out", _sign_out, methods=POST),
         both("/reset-password", _reset_password),
         both("/new-password", _password_chooser(LinkPurpose.RESET, title="Choose a new password")),
@@ -91,15 +91,15 @@ async def _sign_in(page: PageRequest) -> Response:
     return page.sign_in(new, next_url=page.next_url)
 
 
-async def _second_factor(page: PageRequest) -> Response:
+async def _two_factor(page: PageRequest) -> Response:
     if await page.context.sign_in.find_waiting_user(page.cookie) is None:
         return page.redirect("/sign-in")
     if not page.is_post:
-        return page.render("second_factor.html")
+        return page.render("two_factor.html")
     try:
         new = await page.context.sign_in.submit_code(page.cookie, code=page.form.get("code", ""), agent=page.agent)
     except FormError as form_error:
-        return page.render("second_factor.html", form_error=form_error)
+        return page.render("two_factor.html", form_error=form_error)
     return page.redirect("/sign-in") if new is None else page.sign_in(new, next_url=page.next_url)
 
 

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tok0n.domain.users import User
-from tok0n.services import second_factor
+from tok0n.services import two_factor
 from tok0n.services.forms import DONE
 from tok0n.services.issued_secrets import find_secret
 from tok0n.services.passwords import FormError
@@ -41,8 +41,8 @@ class _TwoFactorPages:
         if is_end:
             return await self._end(page)
         secret = page.form.get("secret", "")
-        if not second_factor.is_secret(secret):
-            secret = second_factor.new_secret()
+        if not two_factor.is_secret(secret):
+            secret = two_factor.new_secret()
         form_error = None
         if page.is_post:
             try:
@@ -51,10 +51,10 @@ class _TwoFactorPages:
                 form_error = error
         import segno  # noqa: PLC0415  few requests need it
 
-        uri = second_factor.provisioning_uri(secret, email=page.session.email, site=page.context.brand.name)
+        uri = two_factor.provisioning_uri(secret, email=page.session.email, site=page.context.brand.name)
         qr = segno.make(uri, error="m").svg_inline(scale=4, border=2, omitsize=True)
         return page.render(
-            "second_factor_begin.html",
+            "two_factor_on.html",
             secret=secret,
             qr=Markup(qr),  # noqa: S704  segno's own
             form_error=form_error,
@@ -95,11 +95,11 @@ class _TwoFactorPages:
 
     async def _end(self, page: PageRequest) -> Response:
         if not page.is_post:
-            return page.render("second_factor_end.html")
+            return page.render("two_factor_off.html")
         try:
             await self._dashboard.profile.turn_off_totp(page.session, password=page.form.get("password", ""))
         except FormError as form_error:
-            return page.render("second_factor_end.html", form_error=form_error)
+            return page.render("two_factor_off.html", form_error=form_error)
         return page.redirect(_SETTINGS, confirm="two-factor-off")
 
     async def _user(self, page: PageRequest) -> User:

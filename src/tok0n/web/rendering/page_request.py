@@ -265,7 +265,7 @@ class PageRequest:
         return await self.finish(self.redirect(f"/sign-in?next={quote(next_url)}"), private=True)
 
     def sign_in(self, new: NewSession, *, next_url: str = "/dashboard") -> Response:
-        """Set the cookie of a new session, and redirect to the second factor or to `next_url`."""
+        """Set the cookie of a new session, and redirect to the page that asks for a code, or to `next_url`."""
         response = self.redirect(f"/second-factor?next={quote(next_url)}" if new.awaits_two_factor else next_url)
         self.set_cookie(response, self.context.session_cookie, new.secret, lifetime_us=SESSION_LIFETIME_US)
         if not new.awaits_two_factor:

@@ -9,9 +9,9 @@ from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import (
     DEVICES_MAX,
-    SECOND_FACTOR_LIFETIME_US,
     SESSION_IDLE_US,
     SESSION_LIFETIME_US,
+    TWO_FACTOR_LIFETIME_US,
     Session,
     SessionRecord,
     User,
@@ -90,7 +90,7 @@ class SqlSessions:
             sa.select(users)
             .join(session, users.c.id == _SESSION.user_id)
             .where(_SESSION.digest == digest, _SESSION.waits == 1)
-            .where(_SESSION.created_at_us > now_us - SECOND_FACTOR_LIFETIME_US)
+            .where(_SESSION.created_at_us > now_us - TWO_FACTOR_LIFETIME_US)
         )
         row = await self._store.read(lambda tx: tx.execute(query).one_or_none())
         return None if row is None else user_of_row(row)

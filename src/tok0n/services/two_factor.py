@@ -15,7 +15,7 @@ STEPS_OFF_MAX = 1
 """How many steps the clock of a user's device can be ahead or behind."""
 
 
-class SecondFactor:
+class TwoFactor:
     """Checks codes, and turns two-factor authentication on and off."""
 
     def __init__(self, users: Users, clock: Clock) -> None:
