@@ -1,6 +1,7 @@
 """The export of an account reads one page at a time, whatever its length and the number of exports."""
 
 import asyncio
+import functools
 import io
 import zipfile
 from collections.abc import AsyncIterator, Sequence
@@ -62,10 +63,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> FakeRows:
     rows = FakeRows()
 
     def files(self: AccountExport, session: Session) -> Sequence[tuple[str, AsyncIterator[bytes]]]:
-        def fetch(before: Any) -> Any:
-            return rows.rejected_counts(session.account_id, before=before, rows_max=ROWS_AT_ONCE)
-
-        return [("counts.csv", export._csv(fetch))]
+        return [("counts.csv", export._csv(functools.partial(rows.rejected_counts, session.account_id)))]
 
     monkeypatch.setattr(AccountExport, "_files", files)
     return rows

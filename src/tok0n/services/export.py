@@ -7,6 +7,7 @@ page is read and compressed at a time, whatever the number of exports, so export
 import asyncio
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -49,6 +50,8 @@ Times are UTC. Amounts are tokens, or cents where the name says so. We don't sto
 """
 
 Pieces = AsyncIterator[bytes]
+Fetch = Callable[..., Awaitable[Sequence[Any]]]
+"""Returns the newest `rows_max` rows `before` another one: the id of that row, or the row itself if it has no id."""
 
 
 class ExportPorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,40 +114,21 @@ class AccountExport:
 
     def _files(self, session: Session) -> Iterable[tuple[str, Pieces]]:
         account_id, ports = session.account_id, self._ports
-
-        def requests(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.history.requests(
-                account_id, RequestFilter(), before=before and before.id, rows_max=ROWS_AT_ONCE
-            )
-
-        def entries(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.statements.entries(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
-
-        def activity(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.history.activity(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
-
-        def orders(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.orders.list_for_account(account_id, before=before and before.id, rows_max=ROWS_AT_ONCE)
-
-        def rejected(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.history.rejected_requests(
-                account_id, RequestFilter(), before=before and before.id, rows_max=ROWS_AT_ONCE
-            )
-
-        def rejected_counts(before: Any) -> Awaitable[Sequence[Any]]:
-            return ports.rows.rejected_counts(account_id, before=before, rows_max=ROWS_AT_ONCE)
-
+        orders = partial(ports.orders.list_for_account, account_id)
         yield "README.txt", _once(_README.format(account_id=account_id).encode())
         yield "account.json", _json(self._account(session))
         yield "keys.json", _json(ports.api_keys.list_for_account(account_id))
         yield "budget-periods.csv", self._budget_periods(account_id)
-        yield "requests.csv", _csv(requests)
-        yield "rejected-requests.csv", _csv(rejected, row_of=_rejected)
-        yield "rejected-counts.csv", _csv(rejected_counts)
+        yield "requests.csv", _csv(partial(ports.history.requests, account_id, RequestFilter()))
+        yield (
+            "rejected-requests.csv",
+            _csv(partial(ports.history.rejected_requests, account_id, RequestFilter()), row_of=_rejected),
+        )
+        yield "rejected-counts.csv", _csv(partial(ports.rows.rejected_counts, account_id))
         yield "usage-by-model.csv", self._usage(account_id, UseBy.MODEL)
         yield "usage-by-key.csv", self._usage(account_id, UseBy.KEY)
-        yield "statement.csv", _csv(entries)
-        yield "activity.csv", _csv(activity)
+        yield "statement.csv", _csv(partial(ports.statements.entries, account_id))
+        yield "activity.csv", _csv(partial(ports.history.activity, account_id))
         yield "orders.csv", _csv(orders)
         yield "documents.json", self._documents(account_id, orders)
 
@@ -153,12 +137,7 @@ class AccountExport:
         is_first = True
         for key in await self._ports.api_keys.list_for_account(account_id):
             for budget in key.limits.budgets:
-
-                def periods(before: Any, budget_id: str = budget.id) -> Awaitable[Sequence[Any]]:
-                    return self._ports.rows.budget_periods(
-                        account_id, budget_id=budget_id, before=before, rows_max=ROWS_AT_ONCE
-                    )
-
+                periods = partial(self._ports.rows.budget_periods, account_id, budget_id=budget.id)
                 async for piece in _csv(periods, has_head=is_first):
                     is_first = False
                     yield piece
@@ -184,16 +163,15 @@ class AccountExport:
             if rows:
                 yield (await asyncio.to_thread(table_text.lines, rows)).encode()
 
-    async def _documents(self, account_id: str, orders: Callable[[Any], Awaitable[Sequence[Any]]]) -> Pieces:
+    async def _documents(self, account_id: str, orders: Fetch) -> Pieces:
         """Yield a JSON array of all documents, those of the newest orders first."""
-        separator, before = b"[\n", None
-        while rows := await orders(before):
+        separator = b"[\n"
+        async for rows in _batches(orders):
             order_ids = [order.id for order in rows]
             documents = await self._ports.documents.list_for_orders(account_id=account_id, order_ids=order_ids)
             if documents:
                 yield separator + await asyncio.to_thread(_json_lines, documents)
                 separator = b",\n"
-            before = rows[-1]
         yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
     async def _account(self, session: Session) -> dict[str, Any]:
@@ -289,20 +267,27 @@ def _json_lines(values: Iterable[Any]) -> bytes:
 
 
 async def _csv(
-    fetch: Callable[[Any], Awaitable[Sequence[Any]]],
+    fetch: Fetch,
     *,
     row_of: Callable[[Any], Any] | None = None,
     has_head: bool = True,
 ) -> Pieces:
     """Yield the rows of a history with a line of column names. No rows make an empty file.
 
-    `fetch` returns the next rows before a row, or the newest ones. `row_of` returns what to write of a row.
+    `row_of` returns what to write of a row.
     """
-    before: Any = None
-    while rows := await fetch(before):
+    async for rows in _batches(fetch):
         written = rows if row_of is None else [row_of(row) for row in rows]
-        yield await asyncio.to_thread(table_text.table, written, with_head=has_head and before is None)
-        before = rows[-1]
+        yield await asyncio.to_thread(table_text.table, written, with_head=has_head)
+        has_head = False
+
+
+async def _batches(fetch: Fetch) -> AsyncIterator[Sequence[Any]]:
+    """Yield all rows, newest first, in lists of at most `ROWS_AT_ONCE`."""
+    before: Any = None
+    while rows := await fetch(before=before, rows_max=ROWS_AT_ONCE):
+        yield rows
+        before = getattr(rows[-1], "id", rows[-1])
 
 
 def _rejected(row: RejectedRequest) -> dict[str, Any]:
