@@ -7,13 +7,13 @@ from typing import Protocol
 PIECE_BYTES = 48
 """The memory that a waiting piece takes besides its bytes: the header of the object, and its place in the list."""
 
-HELD_SHARE = 1.25
+MEMORY_FACTOR = 1.25
 """The memory that one waiting byte takes. The allocator can't reuse all the gaps that freed pieces leave."""
 
 
-def held_bytes(unsent_bytes: int, pieces: int) -> int:
+def memory_bytes(unsent_bytes: int, pieces: int) -> int:
     """Return about how much memory unsent bytes in this many waiting pieces take."""
-    return round(HELD_SHARE * unsent_bytes) + PIECE_BYTES * pieces
+    return round(MEMORY_FACTOR * unsent_bytes) + PIECE_BYTES * pieces
 
 
 class BodyWriter(Protocol):
@@ -96,9 +96,9 @@ class PushedBody:
         return self.waiting_bytes + (0 if self._writer is None else self._writer.unsent_bytes())
 
     @property
-    def held_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """About the memory that `unsent_bytes` take."""
-        return held_bytes(self.unsent_bytes, len(self._waiting))
+        return memory_bytes(self.unsent_bytes, len(self._waiting))
 
     def _end(self, last: bytes) -> None:
         if last and not self.is_closed:

@@ -5,7 +5,7 @@ import msgspec
 from tok0n.domain.endpoints.endpoint import Endpoint
 from tok0n.domain.errors import Overloaded
 from tok0n.domain.metered_request import MeteredRequest
-from tok0n.http.pushed_body import held_bytes
+from tok0n.http.pushed_body import memory_bytes
 from tok0n.ports.clock import Clock
 from tok0n.ports.upstream import Upstream
 from tok0n.services.call import Call
@@ -75,7 +75,7 @@ class Streams:
         if relay.begun.done() and relay.body.waiting_bytes - size > UNREAD_BYTES_MAX:
             relay.drop_client()
             return
-        self._unread_bytes += held_bytes(size, 1)
+        self._unread_bytes += memory_bytes(size, 1)
         if self._unread_bytes > self._limits.unread_bytes_max:
             self._count_unread()
             while self._unread_bytes > self._limits.unread_bytes_max and self._drop_slowest():
@@ -86,7 +86,7 @@ class Streams:
 
         A smaller share is no reason to drop a client, however few bytes its stream has. Returns False if none is left.
         """
-        shares = [(size, relay) for relay in self._open if (size := relay.body.held_bytes)]
+        shares = [(size, relay) for relay in self._open if (size := relay.body.memory_bytes)]
         average = sum(size for size, _ in shares) / max(len(shares), 1)
         now = self._clock.monotonic()
         large = [(relay.reading_rate(now), size, relay) for size, relay in shares if size >= average]
@@ -103,4 +103,4 @@ class Streams:
             self._open.discard(relay)
 
     def _count_unread(self) -> None:
-        self._unread_bytes = sum(relay.body.held_bytes for relay in self._open)
+        self._unread_bytes = sum(relay.body.memory_bytes for relay in self._open)
