@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from tok0n.domain.catalogue import Model, ModelState
+from tok0n.domain.catalogue import ModelState
 from tok0n.domain.errors import Tok0nError
 from tok0n.ports.clock import Clock
 from tok0n.ports.ledger import Ledger
@@ -74,12 +74,8 @@ class Housekeeping:
             log.warning("reservations_expired", rows=expired)
 
     async def verify_due(self) -> None:
-        """Verify the models that are due."""
-        await self._verify(
-            self._catalogue.due_models(now_us=self._clock.now_us(), interval_us=self._verify_interval_us)
-        )
-
-    async def _verify(self, models: list[Model]) -> None:
+        """Verify the models that are due, unless another process does."""
+        models = self._catalogue.due_models(now_us=self._clock.now_us(), interval_us=self._verify_interval_us)
         for model in models:
             state = await self._verify_models.verify_if_unclaimed(model)
             if state is None:

@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from tok0n.domain.billing import BillingDetails
-from tok0n.domain.documents import Document, DocumentKind
+from tok0n.domain.documents import DocumentKind
 from tok0n.domain.errors import InvalidRequest, LimitReached, NotFound, PaymentFailed
 from tok0n.domain.orders import CHECKOUT_LIFETIME_US, QUANTITY_MAX, Order
 from tok0n.domain.payments import Checkout
@@ -187,16 +187,10 @@ class OrderPages:
     async def _document(self, page: PageRequest) -> Response:
         order = await self._get(page)
         number = page.request.path_params["number"]
-        matches = [
-            document for document in await self._services.documents.list_for_order(order) if document.number == number
-        ]
-        if not matches:
-            raise NotFound("There is no such document.")
-        return page.render("document.html", document=matches[0], title=_title_of(matches[0]))
+        for document in await self._services.documents.list_for_order(order):
+            if document.number == number:
+                return page.render("document.html", document=document, title=DOCUMENT_TITLES[document.kind])
+        raise NotFound("There is no such document.")
 
     async def _get(self, page: PageRequest) -> Order:
         return await self._orders.get_in_account(account_id=page.account_id, order_id=page.request.path_params["order"])
-
-
-def _title_of(document: Document) -> str:
-    return DOCUMENT_TITLES[document.kind]
