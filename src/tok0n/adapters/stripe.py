@@ -271,7 +271,7 @@ def _fact_of_object(item: dict[str, Any]) -> ProviderFact | None:
 
 
 def _declined(intent: dict[str, Any]) -> Declined | None:
-    """Convert a payment intent whose last attempt failed. None if it doesn't belong to an order."""
+    """Convert a payment intent whose last attempt failed. None without an order, or without a code of the failure."""
     order_id, decline_code = (intent["metadata"] or {}).get(ORDER_KEY), _decline_code(intent)
     if order_id is None or decline_code is None:
         return None

@@ -84,7 +84,7 @@ class EndpointHandler:
             if isinstance(answer, StreamedAnswer):
                 return self._stream(request, call, answer)
             seconds = self._log(call, status=200)
-            return Response(200, self._headers(call, request), answer.body, _receipt(call, seconds))
+            return Response(200, self._headers(call, request), answer.body, _whole_response_head(call, seconds))
         await self._pipeline.find_rate(call)
         response = self._error_response(error, call, request)
         if self._rejections is not None:
@@ -215,8 +215,8 @@ class EndpointHandler:
         return seconds
 
 
-def _receipt(call: Call, seconds: float) -> bytes:
-    """Return the header lines of a charged answer, because rendering a list of pairs takes four times as long."""
+def _whole_response_head(call: Call, seconds: float) -> bytes:
+    """Return the header lines of a whole response, because rendering a list of pairs takes four times as long."""
     rate, receipt = call.rate, call.receipt
     assert rate is not None
     if receipt is None:

@@ -65,7 +65,10 @@ def splice_member(body: bytes, name: str, value: bytes | None) -> bytes:
 
 
 def splice_inner_member(body: bytes, outer: str, name: str, value: bytes) -> bytes:
-    """Replace the JSON value of member `name` of the object that is member `outer`, as `splice_member` does."""
+    """Replace the JSON value of member `name` of the object that is member `outer`, as `splice_member` does.
+
+    Does nothing where `outer` is no object.
+    """
     for _, start, end in reversed(_spans(body, outer)):
         if body[start:end].startswith(b"{"):
             body = body[:start] + splice_member(body[start:end], name, value) + body[end:]
@@ -75,7 +78,7 @@ def splice_inner_member(body: bytes, outer: str, name: str, value: bytes) -> byt
 def _spans(body: bytes, name: str) -> list[tuple[int, int, int]]:
     """Return where the members of this name start, and where their values start and end."""
     key = _encode(name)
-    if body.count(key) == 1 and b"\\u00" not in body:  # Another key of this name would have to be escaped.
+    if body.count(key) == 1 and b"\\u00" not in body:  # Any other spelling of this key has \\u00.
         try:
             raw = _decode_raw(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,7 +12,10 @@ _SYSTEMS = (
 
 
 def browser_name(agent: str) -> str:
-    """Return the common name of a browser. The first match wins, because many user agents also name other browsers."""
+    """Return a browser and its system, such as "Chrome on Windows", or an unknown user agent as it is.
+
+    The first match wins, because many user agents also name other browsers.
+    """
     name = next((name for word, name in _BROWSERS if word in agent), None)
     system = next((name for word, name in _SYSTEMS if word in agent), None)
     if name is None:

@@ -59,7 +59,7 @@ class FairQueue:
         self._is_scheduled = True
         if self._waiting:
             self._loop.call_later(YIELD_SECONDS, self._run_waiting)
-        else:
+        else:  # The next iteration of the event loop only gets a new budget.
             self._loop.call_soon(self._run_waiting)
 
     def _run_waiting(self) -> None:

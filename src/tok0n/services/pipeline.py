@@ -93,7 +93,7 @@ class Pipeline:
         self._clock = clock
         self._random_bytes: list[bytes] = []
 
-    def new_call(self, endpoint: str, *, client_request_id: str | None = None) -> Call:
+    def new_call(self, endpoint_name: str, *, client_request_id: str | None = None) -> Call:
         """Start a call. Its request id is unique and sorts by time."""
         if not self._random_bytes:
             self._random_bytes = _random_pool()
@@ -101,7 +101,7 @@ class Pipeline:
         return Call(
             request_id=request_id,
             started_seconds=self._clock.monotonic(),
-            endpoint=endpoint,
+            endpoint=endpoint_name,
             client_request_id=client_request_id,
         )
 

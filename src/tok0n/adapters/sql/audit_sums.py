@@ -129,7 +129,7 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
 
 
 def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """The sum of an account's quarter hours is the sum of its usage entries."""
+    """Yield the accounts whose quarter hours don't add up to their usage entries. `account_ids` must be sorted."""
     counted = {row[0]: int(row[1]) for row in fetch(tx, _QUARTERS, **_between(account_ids))}
     for account_id in account_ids:
         used = sums.used[account_id]
@@ -139,7 +139,7 @@ def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> It
 
 
 def _wrong_spans(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """The use of each complete day, and of its parts, is the sum of the quarter hours."""
+    """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours."""
     for length in LONG_LENGTHS:
         query = _WRONG_SPANS.format(length=length)
         for account_id, quarter, by_quarter, by_span in fetch(tx, query, **_between(account_ids)):

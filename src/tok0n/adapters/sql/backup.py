@@ -32,7 +32,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def back_up(database: Path, target: Path, *, overwrite: bool) -> Copy:
-    """Copy the database, which a server may use, to `target`. If it raises `OperatorError`, nothing is changed."""
+    """Copy the database to `target`, also while a server uses it. If it raises `OperatorError`, nothing is changed."""
     database, target = database_file.resolve(database), database_file.resolve(target)
     if not database.exists():
         raise OperatorError(f"There is no database {database} to back up.")

@@ -108,16 +108,16 @@ class NewEntries:
             account_id = ledger_entry.c.account_id.concat("").label("account_id")
             new = sa.select(account_id).where(ledger_entry.c.id > self._checked_id).distinct().subquery()
             changed = sa.select(new.c.account_id).where(self._can_be_due(new.c.account_id))
-            account_ids = sorted(await self._ids(changed))
+            account_ids = sorted(await self._read_account_ids(changed))
             for start in range(0, len(account_ids), ACCOUNTS_AT_ONCE):
                 yield account_ids[start : start + ACCOUNTS_AT_ONCE]
             return
         column, account_ids = self._account_ids, [""]
         page = sa.select(column).order_by(column).limit(ACCOUNTS_AT_ONCE)
-        while account_ids := await self._ids(page.where(column > account_ids[-1])):
+        while account_ids := await self._read_account_ids(page.where(column > account_ids[-1])):
             yield account_ids
 
-    async def _ids(self, query: "sa.Select[Any]") -> list[str]:
+    async def _read_account_ids(self, query: "sa.Select[Any]") -> list[str]:
         def fn(tx: sa.Connection) -> list[str]:
             force_index_scans(tx)
             return list(tx.scalars(query))

@@ -53,7 +53,7 @@ class ChatBody(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
 
     def conversation(self) -> Conversation:
-        """Return what the simulated model reads."""
+        """Convert the request to what the simulated models of all endpoints read."""
         functions = [tool["function"] for tool in self.tools or [] if isinstance(tool.get("function"), dict)]
         choice = self.tool_choice or "auto"
         if isinstance(choice, dict):

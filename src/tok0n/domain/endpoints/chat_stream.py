@@ -162,11 +162,11 @@ class ChatStreamReader(EventReader):
         if type(model) is str and model.isascii() and data.count(b'"model"') == 1 and b"\\u00" not in data:
             member, before, after = self._model_members
             if model != member:
-                before, after = b'"model":%b' % _encode(model), b'"model":%b' % self._public_value
+                before, after = b'"model":%b' % _encode(model), b'"model":%b' % self._public_model_json
                 self._model_members = model, before, after
             if before in data:
                 return data.replace(before, after)
-        return splice_member(data, "model", self._public_value)
+        return splice_member(data, "model", self._public_model_json)
 
 
 def _has_content(delta: Any) -> bool:

@@ -31,7 +31,7 @@ class EventReader:
         self._scrub = scrub
         self._public_model = request.model.id
         self._upstream_model = request.route.upstream_model
-        self._public_value = _encode(self._public_model)
+        self._public_model_json = _encode(self._public_model)
 
     def feed(self, piece: bytes) -> bytes:
         """Read bytes as they arrive. Returns the whole events to relay now."""
@@ -70,7 +70,7 @@ class EventReader:
         return b"".join(output)
 
     def _finish(self) -> None:
-        """Read the upstream's word that the stream is over."""
+        """Handle the upstream's marker of the end of the stream."""
         if self.usage is None:
             self._fail(missing_usage())
         else:
@@ -114,9 +114,9 @@ class TypedEventReader(EventReader):
         """Set the model of the answer in an event, and of the event if it has one."""
         answer = values.get(self._answer_member)
         if type(answer) is dict and answer.get("model", self._public_model) != self._public_model:
-            event.data = splice_inner_member(event.data, self._answer_member, "model", self._public_value)
+            event.data = splice_inner_member(event.data, self._answer_member, "model", self._public_model_json)
         if values.get("model") not in (None, self._public_model):
-            event.data = splice_member(event.data, "model", self._public_value)
+            event.data = splice_member(event.data, "model", self._public_model_json)
 
 
 def is_utf8(text: bytes) -> bool:

@@ -9,7 +9,7 @@ from tok0n.domain.token_classes import TokenClasses
 
 _KIBIBYTE = 1024
 _MINUTE_SECONDS = 60
-_MINUTES_MIN = 5 * _MINUTE_SECONDS
+_SHOWN_IN_MINUTES_FROM_SECONDS = 5 * _MINUTE_SECONDS
 """Shorter times are shown in seconds."""
 
 _SIGN_UP = {
@@ -48,7 +48,7 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def features(self) -> frozenset[str]:
-        """The features whose passages the guide keeps."""
+        """The names whose passages `<!--if NAME-->` the guide keeps."""
         has = {
             "sells": self.sells,
             "classes": self.token_classes.are_several(),
@@ -122,6 +122,6 @@ def _bytes(size: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds >= _MINUTES_MIN and seconds % _MINUTE_SECONDS == 0:
+    if seconds >= _SHOWN_IN_MINUTES_FROM_SECONDS and seconds % _MINUTE_SECONDS == 0:
         return f"{seconds / _MINUTE_SECONDS:g} min"
     return f"{seconds:g} s"

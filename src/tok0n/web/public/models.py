@@ -71,7 +71,7 @@ def percent(permille: int | None) -> str:
 
 
 def _bars(model: PublicModel, *, today: datetime) -> Markup:
-    """Draw the availability of each day as a bar, whose height and pattern tell the days with failures."""
+    """Draw the availability of each day as a bar, whose height and pattern show which days had failures."""
     label = f"Availability in the last {len(model.days)} days: {percent(model.availability_permille)}"
     parts = [f'<svg class="days" role="img" aria-label="{escape(label)}">']
     slot = 100 / len(model.days)

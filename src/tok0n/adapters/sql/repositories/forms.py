@@ -24,11 +24,11 @@ class SqlForms:
         await self._store.write(lambda tx: claim(tx, submission, result=result, now_us=now_us))
 
     async def finish(self, submission: Submission, *, result: str, sealed: bytes | None) -> None:
-        finished = sa.update(form_submission).where(*_is(submission)).values(result=result, sealed=sealed)
+        finished = sa.update(form_submission).where(*_same_submission(submission)).values(result=result, sealed=sealed)
         await execute(self._store, finished)
 
     async def withdraw(self, submission: Submission) -> None:
-        withdrawn = sa.delete(form_submission).where(*_is(submission), _FORMS.result.is_(None))
+        withdrawn = sa.delete(form_submission).where(*_same_submission(submission), _FORMS.result.is_(None))
         await execute(self._store, withdrawn)
 
     async def check(self, submission: Submission, *, now_us: int) -> None:
@@ -59,7 +59,8 @@ def claim(
 ) -> None:
     """Store a submission. Raises `AlreadySubmitted` if it is already stored.
 
-    PostgreSQL waits for a concurrent submission.
+    Without `result`, it is in progress. `sealed` is its encrypted secret. PostgreSQL waits until the transaction of an
+    equal submission has ended.
     """
     values: dict[str, object] = {"account_id": submission.account_id, "form": submission.form}
     values |= {"digest": submission.digest, "submitted_at_us": now_us, "result": result, "sealed": sealed}
@@ -70,14 +71,14 @@ def claim(
 
 def check(tx: sa.Connection, submission: Submission, *, now_us: int) -> None:
     """Raise `AlreadySubmitted` if the submission is stored."""
-    query = sa.select(_FORMS.result, _FORMS.sealed, _FORMS.submitted_at_us).where(*_is(submission))
+    query = sa.select(_FORMS.result, _FORMS.sealed, _FORMS.submitted_at_us).where(*_same_submission(submission))
     row = tx.execute(query).one_or_none()
     if row is not None:
         shows_secret = row.submitted_at_us > now_us - SEALED_US
         raise AlreadySubmitted(result=row.result, sealed=row.sealed if shows_secret else None)
 
 
-def _is(submission: Submission) -> tuple[sa.ColumnElement[bool], ...]:
+def _same_submission(submission: Submission) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         _FORMS.account_id == submission.account_id,
         _FORMS.form == submission.form,

@@ -169,7 +169,10 @@ def _quarter_of(point: UsagePoint | int | None) -> int:
 
 
 def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarter: int) -> dict[tuple[str, str], int]:
-    """Return the tokens of each key and model before a quarter hour at which a bucket of `use` starts or ends."""
+    """Add up the tokens of the buckets of `use` that start before `quarter`, by key and model.
+
+    `use` has the charged tokens by the start of a bucket and by key and model. A bucket must start or end at `quarter`.
+    """
     tokens: dict[tuple[str, str], int] = {}
     for (start, (key_id, model)), (charged,) in use.items():
         if start < quarter:
@@ -180,7 +183,10 @@ def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarte
 def _add_entries(
     tx: sa.Connection, account_id: str, tokens: dict[tuple[str, str], int], until: UsagePoint | int | None
 ) -> dict[tuple[str, str], int] | None:
-    """Add the tokens of the entries in the quarter hour of an entry, before it. None if they are too many."""
+    """Add what was used from the start of the quarter hour of `until` to `until` itself, if that is an entry.
+
+    Returns None if these are too many entries to read.
+    """
     if not isinstance(until, UsagePoint):
         return tokens
     start_us = until.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR

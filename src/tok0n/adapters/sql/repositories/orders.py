@@ -148,7 +148,7 @@ class SqlOrders:
         def fn(tx: sa.Connection) -> Order:
             lock_wallets(tx, [_get(tx, order_id).account_id])
             order = _get(tx, order_id)
-            _require_payment_of_order(tx, order, facts, payment_id=payment_id)
+            _require_not_of_another_order(tx, order, facts, payment_id=payment_id)
             merged = order.payment.merge(facts)
             _store_payment(tx, order, merged, payment_id=payment_id, now_us=now_us)
             _append_entries_due(tx, order, merged.tokens_due(order.tokens), now_us=now_us)
@@ -253,7 +253,7 @@ def _require_few_started(tx: sa.Connection, account_id: str, *, now_us: int) -> 
         )
 
 
-def _require_payment_of_order(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
+def _require_not_of_another_order(tx: sa.Connection, order: Order, facts: Payment, *, payment_id: str | None) -> None:
     """Raise `AlreadyExists` if the payment or a dispute belongs to another order.
 
     Two concurrent transactions can pass this check. The unique constraints then reject the second, and its retry fails
