@@ -192,7 +192,7 @@ class CallerCache:
                 self._used[key_id] = max(entry.used_at, self._used.get(key_id, 0.0))
 
     def _take_used(self) -> dict[str, float]:
-        """Add the last uses since the previous call to `_used` and return it: monotonic seconds by the id of the key."""
+        """Add the last uses since the previous call to `_used`. Returns it: monotonic seconds by the id of the key."""
         used = self._used
         for entry in reversed(self._entries.values()):
             if entry.used_at < self._flushed_at:

@@ -57,7 +57,7 @@ class SqlDailyUse:
             else:
                 day, after = row
             if day >= end_day:
-                # A later day than `end_day` means that the clock was ahead. These days may get more use, so they are added up again.
+                # After `end_day`, the clock was ahead. These days may get more use, so they are added up again.
                 _set_progress(tx, end_day, "")
                 return False
             _set_progress(tx, *_add(tx, day, after=after, accounts_max=accounts_max))
