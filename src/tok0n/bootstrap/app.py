@@ -35,8 +35,8 @@ from tok0n.ports.clock import Clock
 from tok0n.services.pipeline import Pipeline
 from tok0n.services.request_log import RequestLog
 from tok0n.settings import Settings
-from tok0n.web.rendering.endpoints import error_page
 from tok0n.web.rendering.page_context import PageContext
+from tok0n.web.rendering.page_routes import error_page
 
 OTHER_METHODS = ("GET", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from tok0n.ports.users import Passkeys
 from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.rendering.endpoints import GET_POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, page_route
 
 ACCESS = "/dashboard/settings/access"
 

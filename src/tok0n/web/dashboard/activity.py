@@ -13,9 +13,9 @@ from tok0n.domain.key_edits import Activity
 from tok0n.domain.table_text import utc_time
 from tok0n.web.dashboard.dashboard_context import DashboardContext, before_id, fetch_rows
 from tok0n.web.rendering import csv
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 _TIMES = {"expires_at", "revoked_at"}
 """The members that are times."""

@@ -14,9 +14,9 @@ from tok0n.domain.users import Hint
 from tok0n.services.api_keys import IssuedKey
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.dashboard_context import DashboardContext
-from tok0n.web.rendering.endpoints import POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import POST, page_route
 from tok0n.web.rendering.snippets import snippets_of, with_key
 
 POLLS_MAX = 150

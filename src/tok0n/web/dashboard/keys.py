@@ -23,9 +23,9 @@ from tok0n.web.dashboard.first_steps import issued_key_context
 from tok0n.web.dashboard.issued_secrets import CREATE, ROTATE, IssuedSecret
 from tok0n.web.dashboard.key_forms import KeyFields, draft_of, edit_of, fields_of_form, fields_of_key
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
-from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, page_route
 
 ENDED_ROWS_MAX = 100
 LISTED_BUDGETS_MAX = 2

@@ -21,10 +21,10 @@ from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext, fetch_rows
 from tok0n.web.dashboard.order_texts import STATUS_KINDS, STATUS_TEXTS, payment_notice
 from tok0n.web.dashboard.submissions import submission_of, whole_number
-from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, page_route
 
 DOCUMENT_TITLES = {
     DocumentKind.INVOICE: "Invoice",

@@ -14,10 +14,10 @@ from tok0n.domain.trends import runway_days
 from tok0n.web.dashboard.dashboard_context import DashboardContext, key_names
 from tok0n.web.dashboard.periods import bar_period, local_hours
 from tok0n.web.rendering.charts import plot, use_values
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 ROWS = 8
 HOURS_PLOTTED = 48

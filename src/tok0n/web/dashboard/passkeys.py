@@ -7,9 +7,9 @@ from tok0n.services.forms import SubmitOnce
 from tok0n.services.passkeys import Malformed, SignInByPasskey
 from tok0n.services.passwords import FormError
 from tok0n.web.dashboard.submissions import submission_of
-from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, page_route
 
 _PAGE = "/dashboard/settings/passkeys"
 

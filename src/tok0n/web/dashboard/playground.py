@@ -30,9 +30,9 @@ from tok0n.web.dashboard.playground_form import (
     views_of,
 )
 from tok0n.web.dashboard.submissions import form_error_of, submission_of
-from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, page_route
 from tok0n.web.rendering.pushed_response import PushedResponse
 from tok0n.web.rendering.snippets import ServedEndpoint, Snippets, find_served, make_snippets
 

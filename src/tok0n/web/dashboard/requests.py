@@ -18,9 +18,9 @@ from tok0n.web.dashboard.dashboard_context import ROWS_PER_PAGE, DashboardContex
 from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter
 from tok0n.web.dashboard.request_filters import CODES, STATUSES, active_filters, query_of, read_filter
 from tok0n.web.rendering import csv
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext, with_query
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 _WHY_NOT_BILLED = {
     "upstream_error": "the provider failed, timed out, or returned an unusable response",

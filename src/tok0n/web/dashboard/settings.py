@@ -16,9 +16,9 @@ from tok0n.web.dashboard.billing_form import billing_fields, save_billing
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.invalid_links import invalid_link_page, is_invalid_link
 from tok0n.web.dashboard.submissions import form_error_of, parse_whole_number, submission_of
-from tok0n.web.rendering.endpoints import GET_POST, POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, page_route
 
 _SETTINGS = "/dashboard/settings"
 EMPTY_ALERT_ROWS = 1

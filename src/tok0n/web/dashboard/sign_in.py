@@ -8,9 +8,9 @@ from tok0n.services.passwords import FormError
 from tok0n.services.sign_in import NOT_OPEN
 from tok0n.web.dashboard.access import ACCESS
 from tok0n.web.dashboard.invalid_links import invalid_link_page, is_invalid_link
-from tok0n.web.rendering.endpoints import GET_POST, POST, Handler, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, POST, Handler, page_route
 
 SIGN_UP_CLOSED = "Sign-up is closed"
 

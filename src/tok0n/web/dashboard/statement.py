@@ -12,10 +12,10 @@ from tok0n.domain.table_text import utc_time
 from tok0n.ports.accounts import Statements
 from tok0n.web.dashboard.dashboard_context import DashboardContext, fetch_rows
 from tok0n.web.rendering import csv
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.filters import zone_of
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 _COLUMNS = ("number", "created_at", "kind", "amount", "balance", "request_id", "reason")
 _CLASS_COLUMNS = ("token_class",)

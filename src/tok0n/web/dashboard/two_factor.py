@@ -13,9 +13,9 @@ from tok0n.web.dashboard import issued_secrets
 from tok0n.web.dashboard.dashboard_context import DashboardContext
 from tok0n.web.dashboard.issued_secrets import TWO_FACTOR, IssuedSecret
 from tok0n.web.dashboard.submissions import expired_form, submission_of
-from tok0n.web.rendering.endpoints import GET_POST, page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import GET_POST, page_route
 
 _SETTINGS = "/dashboard/settings"
 _SWITCH = f"{_SETTINGS}/second-factor"

@@ -19,9 +19,9 @@ from tok0n.web.dashboard.periods import LAST_PERIODS, PeriodFilter, bar_period, 
 from tok0n.web.dashboard.submissions import form_error_of
 from tok0n.web.rendering import csv
 from tok0n.web.rendering.charts import BarPeriod, Metric, plot, use_values
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 DEFAULT_LAST = "7d"
 _COLUMNS = (

@@ -10,9 +10,9 @@ from tok0n.domain.history import BucketOfUse
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.outcomes import Latencies
 from tok0n.web.rendering.charts import BarPeriod, Chart, LatencyChart, plot, plot_latencies, use_values
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 PATH = "/dev/components"
 

@@ -13,9 +13,9 @@ from tok0n.web.public.guide import BY_SLUG, GUIDE, Guide
 from tok0n.web.public.guide_rendering import render
 from tok0n.web.public.guide_search import QUERY_CHARACTERS_MAX, GuideSearch
 from tok0n.web.public.guide_values import ServerFacts
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 
 
 def docs_routes(

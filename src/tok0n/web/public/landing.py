@@ -12,10 +12,10 @@ from tok0n.domain.rate_limit import RateLimits
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.services.catalogue import Catalogue, ListedModel
 from tok0n.web.public.guide import guide_of
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.pack_groups import packs_by_class
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 from tok0n.web.rendering.snippets import snippets_of
 
 _LLMS = """\

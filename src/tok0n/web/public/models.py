@@ -14,9 +14,9 @@ from tok0n.domain.model_days import LATENCY_DAYS, REQUESTS_MIN
 from tok0n.domain.token_classes import TokenClasses
 from tok0n.ports.clock import Clock
 from tok0n.services.public_models import PublicModel, PublicModels
-from tok0n.web.rendering.endpoints import page_route
 from tok0n.web.rendering.page_context import PageContext
 from tok0n.web.rendering.page_request import PageRequest
+from tok0n.web.rendering.page_routes import page_route
 from tok0n.web.rendering.snippets import make_snippets
 
 GOOD_PERMILLE = 995

@@ -32,7 +32,7 @@ def page_route(
     """
     private = path.startswith("/dashboard")
 
-    async def endpoint(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         page_request = PageRequest(context, request)
         try:
             await page_request.load_session()
@@ -50,7 +50,7 @@ def page_route(
             return Response(status_code=400)  # the client has left and does not receive it
         return await page_request.finish(response, private=private)
 
-    return Route(path, endpoint, methods=methods)
+    return Route(path, respond, methods=methods)
 
 
 async def error_page(context: PageContext, request: Request, status: int, message: str) -> Response:
