@@ -15,8 +15,8 @@ class RejectedRequests(Protocol):
         Raises `AccountingFailed` and `Overloaded`.
         """
 
-    async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
-        """Delete at most `rows_max` requests older than `requests_us`, and counts older than `counts_us`.
+    async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> bool:
+        """Delete `rows_max` requests older than `requests_us`, and one quarter hour of counts older than `counts_us`.
 
-        Returns how many rows it deleted.
+        Returns whether there may be more to delete.
         """

@@ -49,20 +49,20 @@ class SqlRejectedRequests:
 
         await self._store.write(fn)
 
-    async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> int:
+    async def delete_before(self, *, requests_us: int, counts_us: int, rows_max: int) -> bool:
         old = sa.select(rejected_request.c.id).where(rejected_request.c.id < ids.first_request_id(requests_us))
         quarters = sa.select(rejected_count.c.quarter).where(
             rejected_count.c.quarter < counts_us // MICROSECONDS_PER_QUARTER_HOUR
         )
 
-        def fn(tx: sa.Connection) -> int:
+        def fn(tx: sa.Connection) -> bool:
             force_index_scans(tx)
             page = old.order_by(rejected_request.c.id).limit(rows_max)
             deleted = tx.execute(sa.delete(rejected_request).where(rejected_request.c.id.in_(page))).rowcount
             oldest = tx.scalar(quarters.order_by(rejected_count.c.quarter).limit(1))
             if oldest is not None:
                 tx.execute(sa.delete(rejected_count).where(rejected_count.c.quarter == oldest))
-            return deleted if oldest is None else rows_max
+            return deleted == rows_max or oldest is not None
 
         return await self._store.write(fn)
 
@@ -157,6 +157,6 @@ def _sums(counts: Mapping[RejectionCount, RejectionTotal], keys: _Keys) -> list[
             total.stored += counted.stored
     names = ("account_id", "quarter", "api_key_id", "model", "code")
     return [
-        dict(zip(names, count, strict=True)) | {"requests": total.requests, "stored": total.stored}
-        for count, total in sorted(sums.items())
+        dict(zip(names, key, strict=True)) | {"requests": total.requests, "stored": total.stored}
+        for key, total in sorted(sums.items())
     ]
