@@ -28,9 +28,7 @@ async def test_a_pack_is_declined_then_approved_then_one_is_delayed(
     ):
         async with Visitor(site.url) as visitor:
             await join(visitor, mailbox, ADA)
-        await visit.go("/sign-in")
-        await visit.fill(email=ADA, password=PASSWORD)
-        await visit.press("Sign in")
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/buy")
 
         await visit.check()

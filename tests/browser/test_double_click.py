@@ -39,12 +39,6 @@ async def opened(tmp_path: Path, upstream: ScriptedUpstream, browser: Browser) -
         yield site, double, browser
 
 
-async def sign_in(visit: Tab) -> None:
-    await visit.go("/sign-in")
-    await visit.fill(email=ADA, password=PASSWORD)
-    await visit.press("Sign in")
-
-
 async def double_click(visit: Tab, label: str) -> None:
     """Press a button twice, as fast as a mouse can."""
     await visit.page.locator("main").get_by_role("button", name=label, exact=True).dblclick(no_wait_after=True)
@@ -61,7 +55,7 @@ async def one_key_that_works(site: Running, secret: str) -> None:
 async def test_a_double_click_creates_one_key_and_its_secret_is_visible(opened: Opened, look: Look) -> None:
     site, _, browser = opened
     async with tab(browser, site.url, look) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
         await double_click(visit, "Create key")
@@ -75,7 +69,7 @@ async def test_a_double_click_creates_one_key_and_its_secret_is_visible(opened: 
 async def test_the_page_of_a_created_key_shows_it_after_a_reload_and_after_back(opened: Opened, look: Look) -> None:
     site, _, browser = opened
     async with tab(browser, site.url, look) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
         await visit.press("Create key")
@@ -99,7 +93,7 @@ async def test_the_page_of_a_created_key_shows_it_after_a_reload_and_after_back(
 async def test_the_page_of_recovery_codes_shows_them_after_a_reload_and_after_back(opened: Opened, look: Look) -> None:
     site, _, browser = opened
     async with tab(browser, site.url, look) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/settings/second-factor")
         await visit.fill(code=pyotp.TOTP(await visit.text(".secret")).now(), password=PASSWORD)
         await visit.press("Turn on")
@@ -117,7 +111,7 @@ async def test_the_page_of_recovery_codes_shows_them_after_a_reload_and_after_ba
 async def test_a_double_click_on_buy_leads_to_one_checkout(opened: Opened, look: Look) -> None:
     site, double, browser = opened
     async with tab(browser, site.url, look) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/buy")
         await double_click(visit, "Buy Starter $5.00" if look.script else "Buy Starter")
         await visit.page.get_by_role("heading", name="Simulated payment").wait_for()
@@ -137,7 +131,7 @@ async def test_a_double_click_in_the_playground_is_charged_once_and_its_answer_i
     may_answer = asyncio.Event()
     upstream.behaviour = after(may_answer, upstream.behaviour)
     async with tab(browser, site.url, look) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/keys")
         await visit.fill(name="laptop")
         await visit.press("Create key")

@@ -30,12 +30,6 @@ async def site(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Runn
         yield site
 
 
-async def sign_in(visit: Tab) -> None:
-    await visit.go("/sign-in")
-    await visit.fill(email=ADA, password=PASSWORD)
-    await visit.press("Sign in")
-
-
 async def is_focused(visit: Tab, field: str) -> bool:
     return bool(await visit.page.evaluate("id => document.activeElement.id === id", field))
 
@@ -66,7 +60,7 @@ async def test_back_shows_a_refused_sign_up_again(site: Running, browser: Browse
 
 async def test_back_shows_refused_forms_of_the_dashboard_again(site: Running, browser: Browser) -> None:
     async with tab(browser, site.url, WIDE) as visit:
-        await sign_in(visit)
+        await visit.sign_in(ADA, PASSWORD)
         await visit.go("/dashboard/keys")
         await visit.fill(name=" ")
         await visit.press("Create key")
@@ -119,6 +113,10 @@ async def test_forms_work_without_script(site: Running, browser: Browser) -> Non
         await visit.fill(password=PASSWORD)
         await visit.press("Sign up")
         assert "Check your email" in await visit.text()
+        await visit.go("/sign-in")
+        await visit.fill(email=ADA, password=PASSWORD)
+        await visit.press("Sign in")
+        assert visit.page.url.endswith("/dashboard")
 
 
 async def test_the_browsers_time_zone_is_used_at_sign_up_and_offered_once_to_others(

@@ -39,9 +39,7 @@ async def test_the_live_tail_stops_in_a_hidden_tab_and_catches_up_when_it_is_sho
         page = visit.page
         await page.clock.install()
         await page.add_init_script(HIDE)
-        await visit.go("/sign-in")
-        await visit.fill(email=EMAIL, password=PASSWORD)
-        await visit.press("Sign in")
+        await visit.sign_in(EMAIL, PASSWORD)
         await visit.go("/dashboard/requests")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -24,9 +24,7 @@ async def test_each_endpoint_can_be_tried_with_its_response_and_receipt(
     demo: ServerProcess, browser: Browser, look: Look
 ) -> None:
     async with tab(browser, demo.base_url.removesuffix("/v1"), look) as visit:
-        await visit.go("/sign-in")
-        await visit.fill(email=demo.ready["email"], password=demo.ready["password"])
-        await visit.press("Sign in")
+        await visit.sign_in(demo.ready["email"], demo.ready["password"])
         await visit.go("/dashboard/playground")
         shown_available = visit.page.locator("#bound [data-available]")
         available, kept = int((await shown_available.inner_text()).replace(",", "")), ""

@@ -58,9 +58,7 @@ async def site(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Runn
 
 
 async def open_playground(visit: Tab) -> None:
-    await visit.go("/sign-in")
-    await visit.fill(email=EMAIL, password=PASSWORD)
-    await visit.press("Sign in")
+    await visit.sign_in(EMAIL, PASSWORD)
     await visit.go("/dashboard/playground")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 
+from support.visitor import Visitor
+
 AXE = Path(__file__).parent.parent / "clients" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 FONTS = Path(__file__).parent / "fonts.conf"
 _QUIET = (
@@ -67,6 +69,14 @@ class Tab:
         self._url = url
         page.on("console", lambda message: self._said(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    async def sign_in(self, email: str, password: str) -> None:
+        """Sign in without a form, which needs three pages. test_forms.py and test_passkeys.py send that form."""
+        async with Visitor(self._url) as visitor:
+            await visitor.sign_in(email, password)
+            await self.page.context.add_cookies(
+                [{"name": name, "value": value, "url": self._url} for name, value in visitor.cookies.items()]
+            )
 
     async def go(self, path: str) -> None:
         """Open a page, and check it."""
