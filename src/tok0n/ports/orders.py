@@ -53,7 +53,7 @@ class Orders(Protocol):
         """Return an order of the account. Raises `NotFound`."""
 
     async def find_by_payment(self, payment_id: str) -> Order | None:
-        """Return the order with the provider's payment id."""
+        """Return the order with the provider's payment id, or None."""
 
     async def list_for_account(
         self, account_id: str, *, before: str | None, rows_max: int, expired_at_us: int | None = None

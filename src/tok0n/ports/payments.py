@@ -62,7 +62,7 @@ class Inbox(Protocol):
         """
 
     async def last_reconciled_us(self) -> int | None:
-        """Return the time of the last complete reconciliation with the provider."""
+        """Return the time of the last complete reconciliation with the provider. None before the first one."""
 
     async def mark_reconciled(self, *, at_us: int) -> None:
         """Store that the inbox has all events until `at_us`."""

@@ -13,7 +13,7 @@ class Users(Protocol):
     """
 
     async def find(self, email: str) -> User | None:
-        """Return the user of an email address."""
+        """Return the user of an email address, or None."""
 
     async def get(self, user_id: str) -> User:
         """Return a user. Raises `NotFound`."""
@@ -46,7 +46,7 @@ class Users(Protocol):
         """
 
     async def find_by_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> User | None:
-        """Return the user of a valid link, without consuming it."""
+        """Return the user of a link, without consuming it. None if the link is invalid."""
 
     async def has_link(self, digest: bytes, *, purpose: LinkPurpose, now_us: int) -> bool:
         """Whether a link, with or without a user, is valid. Doesn't consume it."""
@@ -80,7 +80,7 @@ class Users(Protocol):
         may_open: bool,
         welcome: Welcome | None = None,
     ) -> User | None:
-        """Consume a link, set its user's password, and verify the user as `verify` does."""
+        """Consume a link, set its user's password, and verify the user. Returns None as `verify` does."""
 
     async def set_up(self, digest: bytes, *, email: str, password_hash: str, now_us: int) -> User | None:
         """Consume a set-up link, and create the operator's user and account.
@@ -201,7 +201,7 @@ class Passkeys(Protocol):
         """Return the user's passkeys, oldest first."""
 
     async def find(self, credential_id: bytes) -> tuple[Passkey, User] | None:
-        """Return a passkey and its user."""
+        """Return a passkey and its user, or None."""
 
     async def record_use(self, credential_id: bytes, *, sign_count: int, now_us: int) -> None:
         """Store a passkey's new sign count, and the time of its last use."""

@@ -60,7 +60,7 @@ class CallerCache:
         return len(self._entries)
 
     def cached(self, authorization: bytes | None) -> Caller | None:
-        """Return the caller of an Authorization header if it is cached."""
+        """Return the caller of an Authorization header, or None if it isn't cached."""
         if authorization is None or not authorization.startswith(_BEARER):
             return None  # `authenticate` reads other spellings.
         return self._use(hashlib.sha256(authorization[len(_BEARER) :]).digest())

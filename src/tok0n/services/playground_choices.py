@@ -15,7 +15,7 @@ async def suggest_model(history: History, account_id: str, models: Sequence[Mode
 
 
 def suggest_key(keys: Sequence[ApiKey], *, endpoint: str, model: str) -> ApiKey | None:
-    """Return the key used last of those that may call the model at the endpoint, or else of all keys."""
+    """Return the key used last of those that may call the model, or else of all keys. None without keys."""
     allowed = [key for key in keys if may_call(key, endpoint=endpoint, model=model)]
     return max(allowed or keys, key=lambda key: key.last_used_at_us or 0, default=None)
 

@@ -136,7 +136,7 @@ class Relay:
         return Answer(body=b"", usage=self._reader.usage)
 
     def end_response(self, raised: BaseException | None) -> Tok0nError | None:
-        """End the response after `run`. Returns the error that the client got."""
+        """End the response after `run`. Returns the error that the client got, or None."""
         body, receipt = self.body, self._call.receipt
         error: Tok0nError | None = None
         if receipt is not None:  # even if the server stopped, or something failed, after the charge

@@ -213,7 +213,7 @@ class SignIn:
         return await self._sessions.find(digest(secret), now_us=self._clock.now_us())
 
     async def find_waiting_user(self, secret: str | None) -> User | None:
-        """Return the user of the cookie's session, if that waits for two-factor authentication."""
+        """Return the user of the cookie's session. None unless it waits for two-factor authentication."""
         if not secret or len(secret) > SECRET_CHARACTERS_MAX:
             return None
         return await self._sessions.find_waiting_user(digest(secret), now_us=self._clock.now_us())

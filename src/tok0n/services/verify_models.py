@@ -145,7 +145,7 @@ class VerifyModels:
     async def _verify_endpoint(
         self, endpoint: Endpoint, model: Model, *, exclusive_us: int
     ) -> tuple[EndpointCheck, int] | None:
-        """Try each output limit until one suffices. Returns the last result and its limit."""
+        """Try each output limit until one suffices. Returns the last result and its limit. None as `_verify` does."""
         for output_tokens in output_limits(model):
             started = self._clock.monotonic()
             outcome = await self._attempt(endpoint, model, output_tokens, exclusive_us=exclusive_us)
@@ -288,7 +288,7 @@ def _judge(endpoint: Endpoint, checks: dict[str, bool], request: MeteredRequest,
 
 
 def _find_usage_fault(request: MeteredRequest, usage: Usage) -> _UsageFault | None:
-    """Check usage against the output limit and the bound of the request."""
+    """Return how usage breaks the output limit or the bound of the request, or None."""
     output_tokens = usage.total_tokens - usage.prompt_tokens
     if output_tokens > request.output_bound:
         detail = (

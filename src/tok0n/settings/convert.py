@@ -231,7 +231,7 @@ class Conversion:
             yield from self._contradictions_of_model(table)
 
     def _unknown_class(self, token_class: str | None) -> str | None:
-        """Check that a class of tokens exists. A class whose own table is invalid counts as one."""
+        """Return an error unless the token class is declared. One whose own table is invalid counts as declared."""
         declared = [STANDARD, *(id_ for id_ in table_of(self._raw, "token_classes") if id_ != STANDARD)]
         if token_class is None or token_class in declared:
             return None
@@ -239,7 +239,7 @@ class Conversion:
         return f"names no declared token class. {nearest(token_class, declared)} To declare this one, add [{table}]."
 
     def _twin_of(self, table: SettingsTable) -> str | None:
-        """Return an earlier token class with the same title."""
+        """Return an earlier token class with the same title, or None."""
         title = table.values.get("title")
         others = [other for other in self.tables if other.section == "token_classes" and other is not table]
         titles = {STANDARD: STANDARD_TITLE} | {str(other.id): other.values.get("title") for other in others}

@@ -33,7 +33,7 @@ def user_of_row(row: sa.Row[tuple[object, ...]]) -> User:
 
 
 def lock_user(tx: sa.Connection, user_id: str) -> User | None:
-    """Read the user's row, and lock it until the transaction ends. SQLite needs no lock, because it has one writer."""
+    """Return a user, or None. Locks the row until the transaction ends; SQLite has one writer and needs no lock."""
     row = tx.execute(sa.select(users).where(users.c.id == user_id).with_for_update()).one_or_none()
     return None if row is None else user_of_row(row)
 
