@@ -55,7 +55,8 @@ def force_index_scans(tx: sa.Connection) -> None:
     Without statistics, or for a large page of rows, it may scan a whole table.
     """
     if tx.dialect.name != "sqlite":
-        tx.execute(sa.select(*[sa.func.set_config(name, "off", True) for name in _SCANS]))
+        tx.execute(_OFF)
 
 
 _SCANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+_OFF = sa.text("SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in _SCANS))
