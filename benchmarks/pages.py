@@ -35,7 +35,7 @@ from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request
 from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import Services, make_api_keys
-from tok0n.bootstrap.serving import open_listener
+from tok0n.bootstrap.serving import open_listener, reduce_garbage_collection
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
@@ -103,6 +103,7 @@ async def measure_engine(requests: int, postgres_url: str | None, engine_pids: t
             store = gateway.services.store
             names = await store.database.read(lambda tx: find_names(tx, names))
             listener.listen()
+            reduce_garbage_collection()
             async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
                 for zone in ZONES:
                     await store.users.set_time_zone(user_id=user_id, time_zone=zone)

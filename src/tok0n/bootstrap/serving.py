@@ -81,7 +81,7 @@ async def serve_gateway(
     if (allowed := allow_many_files()) < OPEN_FILES_FEW:
         hint = "each request needs two open files: raise the limit (ulimit -n, LimitNOFILE)"
         log.warning("few_open_files", allowed=allowed, hint=hint)
-    _reduce_garbage_collection()
+    reduce_garbage_collection()
     sys.setswitchinterval(SWITCH_SECONDS)
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
         announce(server.url, link)
@@ -99,7 +99,7 @@ def _import_all(packages: Iterable[str]) -> None:
         importlib.import_module(package)
 
 
-def _reduce_garbage_collection() -> None:
+def reduce_garbage_collection() -> None:
     """Exclude existing objects from collections, and collect rarely, because requests create no reference cycles."""
     gc.collect()
     gc.freeze()

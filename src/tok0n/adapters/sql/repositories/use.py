@@ -3,7 +3,6 @@
 `usage_rollup` says which days are complete. Every function must read it in the snapshot in which it reads the sums.
 """
 
-import operator
 from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
@@ -67,8 +66,7 @@ def use_of_buckets(
     the next one, the last until the end of `filters`. Without use, a bucket is missing or its sums are 0.
     """
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    end, zeros = 1 + len(by), [0] * len(summed)
-    operators = {1: operator.add, -1: operator.sub}
+    end, columns = 1 + len(by), range(len(summed))
     until_quarter = AFTER_QUARTERS if filters.until_quarter is None else filters.until_quarter
     lengths = targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx))
     parts = [
@@ -80,7 +78,11 @@ def use_of_buckets(
     rows = sums_of_spans(tx, account_id, filters, parts, by=by, summed=summed)
     for start, sign, row in by_interval(lengths, rows):
         key = start, row[1:end]
-        sums[key] = list(map(operators[sign], sums.get(key, zeros), row[end:]))
+        bucket = sums.get(key)
+        if bucket is None:
+            bucket = sums[key] = [0] * len(summed)
+        for index in columns:
+            bucket[index] += sign * row[end + index]
     return sums
 
 
