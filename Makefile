@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Without its .pyc files each of the many processes that the tests start would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: help setup demo run test test-clients test-pictures test-proxies test-soak attack lint bench bench-quick bench-pages bench-ab clean
 

@@ -1,4 +1,4 @@
-"""The whole story of a new customer, in a real browser: wide, and on a phone with script and without."""
+"""The whole story of a new customer, in a real browser: wide with script, and on a phone without."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ import openai
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import LOOKS, PHONE, WIDE, Look, Tab, tab
+from support.browser import LOOKS, WIDE, Look, Tab, tab
 from support.gateways import running
 from support.http import USAGE_TOTAL
 from support.mailbox import Mailbox
@@ -24,7 +24,7 @@ POLL_MS = 10_000
 """The overview asks for its figures so often."""
 
 
-@pytest.mark.parametrize("look", [*LOOKS, PHONE], ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 async def test_a_new_customer_from_the_first_page_to_a_revoked_key(
     tmp_path: Path, upstream: ScriptedUpstream, browser: Browser, look: Look
 ) -> None:

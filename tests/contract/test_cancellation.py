@@ -131,8 +131,7 @@ async def test_a_call_with_a_key_that_has_changed_holds_nothing_when_it_is_cance
         assert (await gateway.db.ledger.audit()).ok
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "engine"), list(zip(KINDS, ENGINES, strict=True)))
 async def test_a_verification_that_never_reached_the_upstream_holds_no_global_slot(
     tmp_path: Path, kind: str, engine: str
 ) -> None:

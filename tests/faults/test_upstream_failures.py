@@ -42,10 +42,24 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@pytest.fixture(scope="module")
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory, anyio_backend: str
+) -> AsyncIterator[tuple[Running, ScriptedUpstream]]:
+    """A gateway and its upstream, which meet one failure after another."""
+    folder = tmp_path_factory.mktemp("failures")
+    async with ScriptedUpstream() as upstream:
+        more = SHORT.format(url=upstream.base_url) + MODEL
+        async with running(folder, upstream_url=upstream.base_url, more=more) as gateway:
+            yield gateway, upstream
+
+
 @pytest.mark.parametrize("name", ANY_FAULTS)
 async def test_every_failure_is_a_502_that_costs_nothing(
-    name: str, gateway: Running, upstream: ScriptedUpstream, capfd: pytest.CaptureFixture[str]
+    name: str, shared: tuple[Running, ScriptedUpstream], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    gateway, upstream = shared
+    posted = (await gateway.account()).balance.posted
     for case, faults in FAULTS_OF:
         if name not in faults:
             continue
@@ -63,7 +77,7 @@ async def test_every_failure_is_a_502_that_costs_nothing(
         if name in UNKNOWN_OUTCOMES:
             assert answer.headers["x-should-retry"] == "false"
         balance = (await gateway.account()).balance
-        assert (balance.posted, balance.pending) == (1_000_000, 0)
+        assert (balance.posted, balance.pending) == (posted, 0)
     upstream.behaviour = well
     for case in CASES:
         after = await call(gateway, case)
