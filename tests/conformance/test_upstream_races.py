@@ -132,8 +132,9 @@ async def test_after_the_first_surplus_byte_no_call_gets_anothers_answer() -> No
             first = Caller(upstream)
             first.numbers = iter(range(CALLERS * 2))
             await first.run_all()
-            while not logs:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while not logs:
+                    await asyncio.sleep(0)
             second = Caller(upstream)
             await second.run_all()
         await upstream.aclose()
