@@ -6,6 +6,7 @@ millisecond. The kernel can hold it up too: the same probe without the large req
 64 connections the probe waits for its turn among them, as any request does: that figure has no floor.
 """
 
+import functools
 import http.client
 import threading
 import time
@@ -31,7 +32,7 @@ def measure(bench: Bench) -> Result:
         result.figures["alone_ms"] = summary(alone)
         result.add("event loop, nothing else", f"longest {max(alone):.1f} ms")
         for name, body in big_bodies().items():
-            stalls = [max(_probe(tok0n, lambda body=body: _send(tok0n, body, result))) for _ in range(REPEATS)]
+            stalls = [max(_probe(tok0n, functools.partial(_send, tok0n, body, result))) for _ in range(REPEATS)]
             result.figures[name] = {"longest_ms": stalls}
             worst = max(stalls)
             value = f"longest {worst:.1f} ms  (of {REPEATS}: {', '.join(f'{stall:.1f}' for stall in sorted(stalls))})"

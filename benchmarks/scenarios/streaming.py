@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Result:
 @contextlib.contextmanager
 def _upstream(events: int, per_second: float) -> Iterator[None]:
     script = Path(__file__).parent.parent / "streaming_upstream.py"
-    command = [sys.executable, script, str(servers.PACED_PORT), str(events), str(per_second)]
+    command: list[str | Path] = [sys.executable, script, str(servers.PACED_PORT), str(events), str(per_second)]
     with running(command, core=LOAD_CORE):
         servers.until(["curl", "-s", "-X", "POST", "-d", "{}", f"http://127.0.0.1:{servers.PACED_PORT}/"])
         yield
@@ -150,8 +150,8 @@ def _tell(result: Result) -> None:
 
 def _median(loads: list[dict[str, Any]], what: str) -> float:
     if what == "first":
-        return statistics.median(load["first_event"]["p50"] for load in loads) * 1000
-    return statistics.median(load[what] / load["seconds"] for load in loads)
+        return statistics.median(float(load["first_event"]["p50"]) for load in loads) * 1000
+    return statistics.median(float(load[what]) / float(load["seconds"]) for load in loads)
 
 
 def _memory(bench: Bench, result: Result) -> None:
