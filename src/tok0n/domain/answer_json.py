@@ -67,7 +67,7 @@ def splice_member(body: bytes, name: str, value: bytes | None) -> bytes:
 def splice_inner_member(body: bytes, outer: str, name: str, value: bytes) -> bytes:
     """Replace the JSON value of member `name` of the object that is member `outer`, as `splice_member` does.
 
-    Does nothing where `outer` is no object.
+    Does nothing where `outer` is not an object.
     """
     for _, start, end in reversed(_spans(body, outer)):
         if body[start:end].startswith(b"{"):
@@ -78,7 +78,7 @@ def splice_inner_member(body: bytes, outer: str, name: str, value: bytes) -> byt
 def _spans(body: bytes, name: str) -> list[tuple[int, int, int]]:
     """Return where the members of this name start, and where their values start and end."""
     key = _encode(name)
-    if body.count(key) == 1 and b"\\u00" not in body:  # Any other spelling of this key has \\u00.
+    if body.count(key) == 1 and b"\\u00" not in body:  # Any other spelling of this key has \u00.
         try:
             raw = _decode_raw(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -77,7 +77,7 @@ class UsagePoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LotEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of a wallet that is no usage entry. `tokens` is negative if the entry removes tokens.
+    """A wallet's entry that is not for usage. `tokens` is negative if the entry removes tokens.
 
     An entry of an order has its id, its tokens, and the price paid for all of them without tax. A reversal has the use
     that it gives back.
@@ -168,7 +168,7 @@ class WalletLots:
         self._costs[use.number] = (self.move_to(use.after) - before).usd_micros
 
     def apply(self, change: LotEntry) -> None:
-        """Apply an entry that is no usage."""
+        """Apply an entry that is not for usage."""
         self._use(self._posted - (change.posted_after - change.tokens))
         if change.tokens > 0:
             self._add(change)

@@ -84,7 +84,7 @@ class Streams:
     def _drop_slowest(self) -> bool:
         """Drop the slowest readers of those that hold an average share or more, until there is room for a while.
 
-        A smaller share is no reason to drop a client, however few bytes its stream has. Returns False if none is left.
+        A client with a smaller share is never dropped, however many bytes wait in total. Returns False if none is left.
         """
         shares = [(size, relay) for relay in self._open if (size := relay.body.memory_bytes)]
         average = sum(size for size, _ in shares) / max(len(shares), 1)

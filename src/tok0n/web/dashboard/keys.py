@@ -246,6 +246,6 @@ def _confirmation(before: ApiKey, after: ApiKey) -> str:
 
 
 def _overlap_days(page: PageRequest) -> int:
-    """Return the days in the form. Text that is no number is -1, which no key may have."""
+    """Return the days in the form. Text that is not a number is -1, which no key may have."""
     text = page.form.get("overlap_days", "").strip() or "0"
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DAY_DIGITS_MAX else -1

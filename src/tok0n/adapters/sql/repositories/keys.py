@@ -88,7 +88,7 @@ def lock_unrevoked(tx: sa.Connection, *, account_id: str, key_id: str) -> ApiKey
 def update(tx: sa.Connection, before: ApiKey, after: ApiKey, *, actor: str, now_us: int) -> ApiKey:
     """Write the members of a locked key that differ, and return the key. Writes nothing if none does.
 
-    A name or a note is no change of what the key may do, so it keeps the version.
+    A new name or note does not change what the key may do, so it keeps the version.
     """
     old_members, new_members = key_edits.differences(before, after)
     if not new_members:
