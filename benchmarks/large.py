@@ -42,7 +42,7 @@ ROLL_UPS = {
     " (account_id, quarter, api_key_id, model, requests, prompt_tokens, completion_tokens, charged)"
     " SELECT account_id, resolved_at_us / 900000000, api_key_id, model, count(*), sum(prompt_tokens),"
     " sum(completion_tokens), sum(charged) FROM request WHERE status = 'SETTLED'"
-    f" AND api_key_id IN (SELECT id FROM api_key WHERE name = '{KEY_NAME}') GROUP BY 1, 2, 3, 4",
+    f" AND api_key_id IN (SELECT id FROM api_key WHERE name = '{KEY_NAME}') GROUP BY 1, 2, 3, 4 ORDER BY 2",
     "usage_rollup": "INSERT INTO usage_rollup (day, account_id) SELECT max(quarter) / 96 - 1, '' FROM usage_quarter"
     " WHERE NOT EXISTS (SELECT 1 FROM usage_rollup) HAVING max(quarter) IS NOT NULL",
     "usage_span": "INSERT INTO usage_span"
@@ -51,9 +51,12 @@ ROLL_UPS = {
     " sum(completion_tokens), sum(charged)"
     " FROM (SELECT 4 AS length UNION ALL SELECT 24 UNION ALL SELECT 96) AS lengths CROSS JOIN usage_quarter"
     " WHERE quarter < 96 * (SELECT day FROM usage_rollup) GROUP BY 1, 2, 3, 4, 5"
-    " ON CONFLICT DO NOTHING",
+    " ORDER BY quarter / length * length / 96, length, account_id ON CONFLICT DO NOTHING",
 }
-"""The statement that fills each roll-up table from the requests. A table that the database lacks is skipped."""
+"""The statement that fills each roll-up table from the requests, in the order in which Tok0n would write the rows.
+
+A table that the database lacks is skipped.
+"""
 
 ACCOUNT = ("id", "email", "status", "created_at_us")
 WALLET = ("account_id", "token_class", "posted", "pending", "entries")
@@ -116,20 +119,23 @@ def write_keys(path: Path, numbers: range) -> Path:
     return path
 
 
-def fill(url: str, size: Size) -> None:
+def fill(url: str, size: Size, *, analyze: bool = True) -> None:
     """Fill the database at `sqlite:PATH` or `postgresql://…`."""
-    asyncio.run(fill_database(url, size))
+    asyncio.run(fill_database(url, size, analyze=analyze))
 
 
-async def fill_database(url: str, size: Size, *, now_us: int | None = None) -> None:
-    """Write accounts, then requests in the order of their ids, then roll-ups and balances."""
+async def fill_database(url: str, size: Size, *, now_us: int | None = None, analyze: bool = True) -> None:
+    """Write accounts, then requests in the order of their ids, then roll-ups and balances.
+
+    PostgreSQL gets its statistics at the end, unless `analyze` is False.
+    """
     now_us = time.time_ns() // 1000 if now_us is None else now_us
     start_us = now_us - DAYS * MICROSECONDS_PER_DAY
     account_ids = [account_id(number) for number in range(size.accounts)]
     key_ids = [key_id(number) for number in range(size.accounts)]
     posted = [GRANT_TOKENS] * size.accounts
     entries = [1] * size.accounts
-    async with open_database(url) as database:
+    async with open_database(url, analyze=analyze) as database:
         numbers = range(size.accounts)
         await database.insert("account", ACCOUNT, [_account(number, start_us) for number in numbers])
         wallets = [(one, "standard", GRANT_TOKENS, 0, 1) for one in account_ids]
@@ -211,8 +217,8 @@ def _times_us(size: Size, now_us: int) -> Iterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """Open a database to write many rows. PostgreSQL gets its statistics at the end."""
+async def open_database(url: str, *, analyze: bool = True) -> AsyncIterator[Database]:
+    """Open a database to write many rows. PostgreSQL gets its statistics at the end, unless `analyze` is False."""
     if url.startswith("sqlite:"):
         connection = sqlite3.connect(url.removeprefix("sqlite:///").removeprefix("sqlite:"))
         try:
@@ -226,7 +232,8 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     postgres = await asyncpg.connect(url)
     try:
         yield _Postgres(postgres)
-        await postgres.execute("VACUUM ANALYZE", timeout=None)
+        if analyze:
+            await postgres.execute("VACUUM ANALYZE", timeout=None)
     finally:
         await postgres.close()
 

@@ -38,6 +38,7 @@ SCENARIOS = (
     "stalls",
     "overload",
     "many_keys",
+    "young_databases",
     "streaming",
 )
 QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
