@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from support.ledgers import NOW_US, Opened, new, outcome, schema, used
+from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
 from tok0n.adapters.sql import audit
 from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.budgets import KeyBudget, periods_at
@@ -115,6 +115,21 @@ async def test_the_audit_finds_a_charge_without_its_entry(db: Opened) -> None:
     assert [(d.subject, d.what, d.expected) for d in report.differences] == [
         ("r1", "the usage entry is not the charge", -4)
     ]
+
+
+@pytest.mark.parametrize(
+    ("token_class", "what"),
+    [("standard", "the usage entry is not the charge"), ("other", "the usage entry is in another wallet")],
+)
+async def test_the_audit_compares_each_usage_entry_with_its_request(db: Opened, token_class: str, what: str) -> None:
+    account, key = await db.key("a@x", tokens=1000)
+    await db.ledger.reserve(new("r1", account.id, key.id, 10))
+    await db.ledger.release(released("r1"))
+    forged = f"{INSERT_ENTRY} 2, 'usage', -3, 997, 'r1', '{token_class}', 1 FROM account".replace(
+        "posted_after,", "posted_after, request_id, token_class,"
+    )
+    await db.store.write(lambda tx: tx.execute(sa.text(forged)) and None)
+    assert ("r1", what) in {(d.subject, d.what) for d in (await db.ledger.audit()).differences}
 
 
 async def test_the_usage_of_each_quarter_hour_is_counted_with_the_charge(db: Opened) -> None:

@@ -12,6 +12,8 @@ two steps, and still no step reports a false difference:
 - Balances change all the time. A step that compares them reads the entries since the last such step in its own
   snapshot, so the sums are exactly those of the snapshot. Entries above the final id are read again at the next step,
   and counted once (`_seen`).
+- Requests are read in the order of their ids, beside the index of their entries in the same order. An entry up to the
+  final id is compared with its request there, and a newer one when it is read.
 - Requests that start after the audit are left to the next one, but their entries and reservations are in the sums.
 """
 
@@ -23,7 +25,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.audit_sums import Sums, missing_rows, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
-from tok0n.adapters.sql.store import Row, fetch, force_index_scans
+from tok0n.adapters.sql.store import Row, fetch, force_index_scans, force_merge_joins
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000
@@ -32,37 +34,54 @@ IDS_PER_STEP = 50_000
 ACCOUNTS_PER_STEP = 1_000
 PERIODS_PER_STEP = 10_000
 
-_ID_MAX = 2**63 - 1
+_AFTER_ALL_IDS = "\U0010ffff"
+"""Sorts after every id."""
 
 Steps = Generator[int, sa.Connection, AuditReport]
 """Yields the number of rows read so far, and gets the connection of the next snapshot."""
 
 _ENTRIES = """
-SELECT e.id, e.account_id, e.token_class, e.number, e.amount, e.posted_after, e.order_id, r.budget_periods, r.id,
-    CASE WHEN r.charged = -e.amount AND r.account_id = e.account_id AND r.token_class = e.token_class
+SELECT id, account_id, token_class, number, amount, posted_after, order_id, request_id IS NOT NULL, NULL, NULL
+FROM ledger_entry WHERE id > :after AND id <= :last ORDER BY id
+"""
+_NEWEST_ENTRIES = """
+SELECT e.id, e.account_id, e.token_class, e.number, e.amount, e.posted_after, e.order_id, e.request_id IS NOT NULL,
+    r.budget_periods, CASE WHEN r.charged = -e.amount AND r.account_id = e.account_id AND r.token_class = e.token_class
         THEN NULL ELSE e.request_id END
-FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id
-WHERE e.id > :after AND e.id <= :last ORDER BY e.id
+FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id WHERE e.id > :after ORDER BY e.id
 """
 _USAGE_ENTRY = """
-SELECT e.account_id, e.token_class, e.amount, r.account_id, r.token_class, r.charged
+SELECT r.charged, e.amount, r.account_id <> e.account_id OR r.token_class <> e.token_class
 FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id WHERE e.id = :id
 """
+_IS_WRONG = """(
+    (charged > 0 AND e.id IS NULL)
+    OR (e.id <= :final AND (amount <> -charged OR e.account_id <> page.account_id OR e.token_class <> page.token_class))
+    OR (status = 'SETTLED') <> (charged > 0)
+    OR (status = 'PENDING') <> (resolved_at_us IS NULL)
+    OR (status = 'SETTLED' AND charged + shortfall <> total_tokens)
+)"""
 _REQUESTS = """
-SELECT account_id, api_key_id, count(*), sum(shortfall), max(id) FROM (
-    SELECT id, account_id, api_key_id, shortfall FROM request WHERE id > :after AND id <= :last ORDER BY id LIMIT :rows
-) AS page GROUP BY account_id, api_key_id
+SELECT budget_periods, max(page.id), count(*), sum(shortfall), count(e.id),
+    sum(CASE WHEN e.id <= :final THEN -amount ELSE 0 END), sum(CASE WHEN {is_wrong} THEN 1 ELSE 0 END)
+FROM (
+    SELECT id, account_id, token_class, budget_periods, status, charged, shortfall, total_tokens, resolved_at_us
+    FROM request WHERE id > :after AND id <= :last ORDER BY id LIMIT :rows
+) AS page LEFT JOIN ledger_entry e ON e.request_id = page.id AND e.request_id > :after
+GROUP BY budget_periods
 """
 _WRONG_REQUESTS = """
-SELECT r.id, r.budget_periods, r.status, r.charged, r.shortfall, r.total_tokens, r.resolved_at_us, e.id
-FROM request r LEFT JOIN ledger_entry e ON e.request_id = r.id
-WHERE r.id > :after AND r.id <= :last AND (
-    (r.charged > 0 AND e.id IS NULL)
-    OR (r.status = 'SETTLED') <> (r.charged > 0)
-    OR (r.status = 'PENDING') <> (r.resolved_at_us IS NULL)
-    OR (r.status = 'SETTLED' AND r.charged + r.shortfall <> r.total_tokens)
-)
+SELECT page.id, budget_periods, status, charged, shortfall, total_tokens, resolved_at_us, e.id, amount,
+    page.account_id <> e.account_id OR page.token_class <> e.token_class
+FROM request AS page LEFT JOIN ledger_entry e ON e.request_id = page.id
+WHERE page.id > :after AND page.id <= :last AND {is_wrong}
 """
+_USAGE_ENTRIES = "SELECT count(*) FROM ledger_entry WHERE request_id > :after AND request_id <= :last"
+_DANGLING_USAGE = """
+SELECT e.id, e.request_id FROM ledger_entry e LEFT JOIN request r ON r.id = e.request_id
+WHERE e.request_id > :after AND e.request_id <= :last AND e.id <= :final AND r.id IS NULL
+"""
+_OWNERS = "SELECT DISTINCT account_id, api_key_id FROM request WHERE id > :after AND id <= :last"
 _OF_MISSING = "SELECT id FROM request WHERE {column} = :target AND id > :after AND id <= :last"
 _IDS = "SELECT id FROM {table} WHERE id > :after ORDER BY id LIMIT :rows"
 _EXISTS = "SELECT 1 FROM {table} WHERE id = :id"
@@ -157,14 +176,14 @@ class Audit:
 
     def _read_newest_entries(self, tx: sa.Connection, last: int) -> None:
         """Read every other entry of this snapshot. Those above the final id `last` are read again."""
-        rows = fetch(tx, _ENTRIES, after=self._after, last=_ID_MAX)
+        rows = fetch(tx, _NEWEST_ENTRIES, after=self._after)
         self._add(tx, [row for row in rows if row[0] not in self._seen])
         self._after = last
         self._seen = {row[0] for row in rows if row[0] > last}
 
     def _add(self, tx: sa.Connection, rows: Collection[Row]) -> None:
         posted, numbers, used = self._sums.posted, self._sums.numbers, self._sums.used
-        for entry_id, account_id, token_class, number, amount, after, order_id, periods, request_id, wrong_id in rows:
+        for entry_id, account_id, token_class, number, amount, after, order_id, is_usage, periods, wrong_id in rows:
             wallet = (account_id, token_class)
             running = posted[wallet] = posted.get(wallet, 0) + amount
             if running != after:
@@ -173,7 +192,7 @@ class Audit:
             if number != expected:
                 self._report(f"entry {entry_id}", "its number does not follow the previous one", expected, number)
             numbers[wallet] = number
-            if request_id is not None or wrong_id is not None:
+            if is_usage:
                 used[account_id] -= amount
             if order_id is not None:
                 self._sums.order_tokens[wallet] += amount
@@ -185,13 +204,16 @@ class Audit:
         self._entries += len(rows)
 
     def _report_usage_entry(self, tx: sa.Connection, entry_id: int, request_id: str) -> None:
-        ((account_id, token_class, amount, of_account, of_class, charged),) = fetch(tx, _USAGE_ENTRY, id=entry_id)
+        ((charged, amount, is_elsewhere),) = fetch(tx, _USAGE_ENTRY, id=entry_id)
         if charged is None:
             self._report(f"entry {entry_id}", f"its request {request_id} does not exist")
-            return
-        if charged != -amount:
+        else:
+            self._compare_usage(request_id, charged=charged, amount=amount, is_elsewhere=is_elsewhere)
+
+    def _compare_usage(self, request_id: str, *, charged: int, amount: int | None, is_elsewhere: bool | None) -> None:
+        if amount != -charged:
             self._report(request_id, "the usage entry is not the charge", -charged, amount)
-        if (account_id, token_class) != (of_account, of_class):
+        if is_elsewhere:
             self._report(request_id, "the usage entry is in another wallet")
 
     def _read_ids(self, table: str) -> Generator[int, sa.Connection, None]:
@@ -203,23 +225,44 @@ class Audit:
             after = rows[-1][0] if len(rows) == IDS_PER_STEP else None
 
     def _read_requests(self, tx: sa.Connection, *, after: str, last: str) -> str | None:
-        """Check the next requests up to `last`. Returns the id of the last one, or None at the end."""
-        pairs = fetch(tx, _REQUESTS, after=after, last=last, rows=REQUESTS_PER_STEP)
-        if not pairs:
+        """Check the next requests up to `last`, and their entries. Returns the id of the last one, or None at the end.
+
+        The entries above the final id are checked when they are read.
+        """
+        force_merge_joins(tx)
+        query = _REQUESTS.format(is_wrong=_IS_WRONG)
+        groups = fetch(tx, query, after=after, last=last, final=self._after, rows=REQUESTS_PER_STEP)
+        force_index_scans(tx)
+        page_end: str = max((group[1] for group in groups), default=_AFTER_ALL_IDS)
+        page = {"after": after, "last": page_end}
+        entries = wrong = 0
+        for column, _, requests_of_group, shortfall, entries_of_group, spent, wrong_of_group in groups:
+            self._requests += requests_of_group
+            self._shortfall += int(shortfall)
+            entries += entries_of_group
+            wrong += wrong_of_group
+            for period_id in period_ids(column):
+                self._sums.spent[period_id] += int(spent)
+        if wrong:
+            for row in fetch(tx, _WRONG_REQUESTS.format(is_wrong=_IS_WRONG), **page, final=self._after):
+                self._report_request(*row)
+        if entries != _one(tx, _USAGE_ENTRIES, **page):
+            for entry_id, request_id in fetch(tx, _DANGLING_USAGE, **page, final=self._after):
+                self._report(f"entry {entry_id}", f"its request {request_id} does not exist")
+        if not groups:
             return None
-        page_end: str = max(row[4] for row in pairs)
-        self._requests += sum(row[2] for row in pairs)
-        self._shortfall += int(sum(row[3] for row in pairs))
-        for index, table in enumerate(("account", "api_key")):
-            for target in sorted({row[index] for row in pairs} - self._known[table]):
-                if self._exists(tx, table, target):
-                    continue
-                query = _OF_MISSING.format(column=f"{table}_id")
-                for (request_id,) in fetch(tx, query, target=target, after=after, last=page_end):
-                    self._report(request_id, f"its {table} {target} does not exist")
-        for row in fetch(tx, _WRONG_REQUESTS, after=after, last=page_end):
-            self._report_request(*row)
+        self._check_owners(tx, page)
         return page_end
+
+    def _check_owners(self, tx: sa.Connection, page: dict[str, str]) -> None:
+        """The account and the API key of each request exist."""
+        owners = fetch(tx, _OWNERS, **page)
+        for index, table in enumerate(("account", "api_key")):
+            for target in sorted({row[index] for row in owners} - self._known[table]):
+                if not self._exists(tx, table, target):
+                    query = _OF_MISSING.format(column=f"{table}_id")
+                    for (request_id,) in fetch(tx, query, target=target, **page):
+                        self._report(request_id, f"its {table} {target} does not exist")
 
     def _exists(self, tx: sa.Connection, table: str, row_id: str) -> bool:
         """Whether a row exists that was not there when the audit read the ids of the table."""
@@ -238,11 +281,15 @@ class Audit:
         total: int,
         resolved_at_us: int | None,
         entry_id: int | None,
+        amount: int | None,
+        is_elsewhere: bool | None,  # noqa: FBT001  the columns of a row, in their order
     ) -> None:
-        if charged > 0 and entry_id is None:
+        if entry_id is None and charged > 0:
             for period_id in period_ids(budget_periods):
                 self._sums.spent[period_id] += charged
-            self._report(request_id, "the usage entry is not the charge", -charged, None)
+            self._compare_usage(request_id, charged=charged, amount=None, is_elsewhere=False)
+        elif entry_id is not None and entry_id <= self._after:
+            self._compare_usage(request_id, charged=charged, amount=amount, is_elsewhere=is_elsewhere)
         if (status == RequestStatus.SETTLED) != (charged > 0):
             self._report(request_id, f"a {status} request is charged", None, charged)
         if (status == RequestStatus.PENDING) != (resolved_at_us is None):

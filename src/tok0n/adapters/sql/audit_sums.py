@@ -1,5 +1,6 @@
 """The sums of an audit, and their comparison with the wallets, the use, the orders and the budgets."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -7,8 +8,8 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.budget_periods import period_ids
-from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS
-from tok0n.adapters.sql.store import Row, fetch
+from tok0n.adapters.sql.repositories.span_rows import LENGTHS, LONG_LENGTHS
+from tok0n.adapters.sql.store import Row, fetch, force_bitmap_scans, force_index_scans
 from tok0n.domain.ledger import STANDARD, Difference
 from tok0n.domain.ledger_rules import PeriodId
 
@@ -25,6 +26,27 @@ _PERIOD_EXISTS = "SELECT 1 FROM budget_period WHERE budget_id = :budget_id AND s
 _QUARTERS = """
 SELECT account_id, sum(charged) FROM usage_quarter
 WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
+"""
+_USE = """
+SELECT account_id, sum(charged) FROM (
+    SELECT account_id, charged FROM usage_span
+    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {longest} AND quarter < :until
+    UNION ALL
+    SELECT account_id, charged FROM usage_quarter
+    WHERE account_id >= :first AND account_id <= :last AND quarter >= :until
+) AS used GROUP BY account_id
+"""
+"""The sums of `_QUARTERS`, if every stored span is the sum of its quarter hours."""
+
+_UNTIL = "SELECT 96 * day FROM usage_rollup"
+"""The first quarter hour that no stored span has counted."""
+
+_WRONG_SPAN = """
+SELECT 1 FROM ({spans}) AS used GROUP BY account_id, length, start HAVING sum(charged) <> 0 LIMIT 1
+"""
+_SPAN = """
+SELECT account_id, {length} AS length, {start} AS start, {charged} AS charged FROM {table}
+WHERE account_id >= :first AND account_id <= :last AND quarter < :until{condition}
 """
 _WRONG_SPANS = """
 SELECT account_id, quarter, sum(by_quarter), sum(by_span) FROM (
@@ -64,8 +86,7 @@ class Sums(msgspec.Struct):
 def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
     yield from _wrong_wallets(sums, tx, account_ids)
-    yield from _wrong_quarters(sums, tx, account_ids)
-    yield from _wrong_spans(tx, account_ids)
+    yield from _wrong_use(sums, tx, account_ids)
     yield from _wrong_orders(sums, tx, account_ids)
 
 
@@ -128,14 +149,44 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
             yield Difference(subject=account_id, what="the account has no standard wallet", expected=None, found=None)
 
 
-def _wrong_quarters(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """Yield the accounts whose quarter hours don't add up to their usage entries. `account_ids` must be sorted."""
-    counted = {row[0]: int(row[1]) for row in fetch(tx, _QUARTERS, **_between(account_ids))}
+def _wrong_use(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+    """Yield the accounts whose use is wrong: their quarter hours, or the stored spans. `account_ids` must be sorted."""
+    page = _between(account_ids)
+    rollup = fetch(tx, _UNTIL)
+    until = rollup[0][0] if rollup else 0
+    force_bitmap_scans(tx)
+    if fetch(tx, _wrong_span(), **page, until=until):
+        force_index_scans(tx)
+        yield from _wrong_spans(tx, account_ids)
+        rows = fetch(tx, _QUARTERS, **page)
+    else:
+        force_index_scans(tx)
+        rows = fetch(tx, _USE.format(longest=LENGTHS[0]), **page, until=until)
+    counted = {row[0]: int(row[1]) for row in rows}
     for account_id in account_ids:
         used = sums.used[account_id]
         if counted.get(account_id, 0) != used:
             what = "the use of all quarter hours is not the sum of the usage entries"
             yield Difference(subject=account_id, what=what, expected=used, found=counted.get(account_id, 0))
+
+
+def _wrong_span() -> str:
+    """Return the query that finds out whether a stored span is not the sum of the spans of the next shorter length.
+
+    If each is, by induction, each is the sum of its quarter hours. Then each table is read once or twice, and not once
+    for each length.
+    """
+    spans = []
+    for length, shorter in itertools.pairwise(LENGTHS):
+        table = "usage_quarter" if shorter == 1 else "usage_span"
+        condition = "" if shorter == 1 else f" AND span_quarters = {shorter}"
+        start = f"quarter / {length} * {length}"
+        stored = {"table": "usage_span", "condition": f" AND span_quarters = {length}"}
+        spans += [
+            _SPAN.format(length=length, start="quarter", charged="-charged", **stored),
+            _SPAN.format(length=length, start=start, charged="charged", table=table, condition=condition),
+        ]
+    return _WRONG_SPAN.format(spans=" UNION ALL ".join(spans))
 
 
 def _wrong_spans(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
