@@ -1,6 +1,6 @@
 """Every ending of a stream, over real sockets on both sides: the bytes that the client gets, and what is charged.
 
-Most tests run for each endpoint that streams, on each engine.
+Most tests run for each endpoint that streams and on each engine.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.endpoint_cases import CHAT_CASE, STREAMS, USAGE, EndpointCase, by_name
+from support.endpoint_cases import CHAT_CASE, STREAMS, USAGE, EndpointCase
 from support.gateways import Running
 from support.http import Connection, chat, chat_body
 from support.ledgers import ENGINES
@@ -27,10 +27,16 @@ STREAM = CHAT_CASE.streaming
 HELLO = STREAM.beginning + STREAM.content("Hello.")
 
 
-@pytest.fixture(params=STREAMS, ids=by_name)
-def case(request: pytest.FixtureRequest) -> EndpointCase:
-    found: EndpointCase = request.param
-    return found
+ENGINE_CASES = [("sqlite", CHAT_CASE), *(("postgres", case) for case in STREAMS)]
+"""All endpoints run on one engine, and one of them on both: an endpoint does not know the engine."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        ids = [f"{engine}-{case.name}" for engine, case in ENGINE_CASES]
+        metafunc.parametrize(("engine", "case"), ENGINE_CASES, ids=ids)
+    elif "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", ENGINES)
 
 
 def hello(case: EndpointCase) -> bytes:
@@ -38,9 +44,9 @@ def hello(case: EndpointCase) -> bytes:
     return case.streaming.beginning + case.streaming.content("Hello.")
 
 
-@pytest.fixture(params=ENGINES)
-async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    async with open_site(tmp_path, engine=request.param) as site:
+@pytest.fixture
+async def site(engine: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with open_site(tmp_path, engine=engine) as site:
         yield site
 
 
@@ -283,7 +289,6 @@ async def test_a_client_that_stops_reading_is_reset_before_its_kernel_and_ours_h
         assert (receipt["charged"], receipt["ended"]) == (CHAT_CASE.charged, "client_left")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 async def test_a_client_that_leaves_its_streams_gets_its_slots_back_when_they_are_settled(
     tmp_path: Path, engine: str
 ) -> None:
