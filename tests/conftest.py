@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from jinja2.bccache import Bucket
 
+from support import postgres
 from support.gateways import Running, running
 from support.scripted_upstream import ScriptedUpstream
 from tok0n.adapters.passwords import Argon2Passwords
@@ -89,7 +90,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a test that was skipped is a failure: what it needs must be there."""
+    """Remove the databases, before pytest-xdist ends this process. In CI, a skipped test is a failure."""
+    postgres.remove_shared_cluster()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -119,6 +119,12 @@ def shared_cluster() -> Cluster:
     return cluster
 
 
+def remove_shared_cluster() -> None:
+    """Stop the shared cluster and remove its files, if a test has used it."""
+    if shared_cluster.cache_info().currsize:
+        shared_cluster().remove()
+
+
 async def _make_template(cluster: Cluster) -> None:
     await migrate(await make_database(cluster, TEMPLATE, template="template0"))
 
