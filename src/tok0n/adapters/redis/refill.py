@@ -81,8 +81,12 @@ class Refill:
             try:
                 if await self._is_filled():
                     return
-                if await self._take_lock() and await self._fill(lost):
-                    return
+                if await self._take_lock():
+                    if await self._is_filled():  # Another process finished between the two commands.
+                        await self._connection.command("DEL", LOCK)
+                        return
+                    if await self._fill(lost):
+                        return
             except (Unreachable, Tok0nError) as error:
                 log.warning("limiter_refill_delayed", detail=str(error))
             await asyncio.sleep(RETRY_SECONDS)
