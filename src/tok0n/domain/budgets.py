@@ -113,7 +113,7 @@ def parse_budget(text: str) -> BudgetDraft:
     periods = [str(period) for period in ResetPeriod]
     is_number = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(TOKENS_MAX))
     if not is_number or (slash and period not in periods) or (colon and not token_class):
-        message = f"{text} is not a budget. Write TOKENS[/PERIOD][:CLASS], such as"
+        message = f"{text} is not a budget. Write TOKENS, TOKENS/PERIOD or TOKENS/PERIOD:CLASS, such as"
         raise InvalidRequest(f"{message} 10000/day. PERIOD is one of {', '.join(periods)}.", param="budget")
     return BudgetDraft(
         tokens=int(digits), period=ResetPeriod(period) if slash else ResetPeriod.TOTAL, token_class=token_class or None
