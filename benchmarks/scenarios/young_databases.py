@@ -1,4 +1,4 @@
-"""Whether PostgreSQL keeps a bad plan of the hot path that it made while a database was empty or nearly so.
+"""Whether PostgreSQL keeps a bad plan for the hot path that it made while the database was almost empty.
 
 Each of twenty databases is a copy of one that was just migrated. Every second one was analyzed before its first
 request. A gateway with new connections serves a short load of each, with one key and then another copy with 200, and

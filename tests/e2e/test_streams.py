@@ -28,7 +28,7 @@ HELLO = STREAM.beginning + STREAM.content("Hello.")
 
 
 ENGINE_CASES = [("sqlite", CHAT_CASE), *(("postgres", case) for case in STREAMS)]
-"""All endpoints run on one engine, and one of them on both: an endpoint does not know the engine."""
+"""Every endpoint runs on PostgreSQL, and chat on SQLite too, because no endpoint depends on the engine."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

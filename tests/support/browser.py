@@ -71,7 +71,7 @@ class Tab:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     async def sign_in(self, email: str, password: str) -> None:
-        """Sign in without a form, which needs three pages. test_forms.py and test_passkeys.py send that form."""
+        """Sign in by HTTP, because the form takes three pages. test_forms.py and test_passkeys.py test the form."""
         async with Visitor(self._url) as visitor:
             await visitor.sign_in(email, password)
             await self.page.context.add_cookies(

@@ -32,7 +32,7 @@ class Channel(Protocol):
     server_address: Address
 
     def new_count(self, request: "Request", owner: Hashable | None) -> ByteCount:
-        """Return a count for the bytes of the body. Its owner is the client if it is None."""
+        """Return a count for the bytes of the body. If `owner` is None, the client is its owner."""
 
     def reject_body(self, request: "Request", code: str) -> None:
         """Reject a request whose body the server can't hold."""

@@ -67,8 +67,8 @@ class NoticeOutbox(Protocol):
     async def claim_due(self, *, now_us: int) -> list[DueNotices]:
         """Return the emails to send now, each once, and drop the notices that the owner has turned off.
 
-        At most `EMAILS_PER_HOUR_MAX` emails of a kind are due in an hour for an account. The notices beyond that wait,
-        and are then due as one summary.
+        An account gets at most `EMAILS_PER_HOUR_MAX` emails of each kind in an hour. Further notices wait, and are then
+        due as one summary.
         """
 
 

@@ -88,7 +88,7 @@ class Costs:
         return await self.spent_in_period(account_id, since_us=self.month_start_us(time_zone))
 
     async def key_uses(self, account_id: str, *, since_us: int) -> tuple[KeyUse, KeyUse]:
-        """Return the use of each key in all time, and since a time.
+        """Return the use of each key, in total and since a time.
 
         Between two changes of the price, a key's cost is its share of the cost of all requests, by its tokens. So the
         costs of all keys add up to that of the account, and a key's cost is that of its requests, except for the one

@@ -225,7 +225,7 @@ class Audit:
             after = rows[-1][0] if len(rows) == IDS_PER_STEP else None
 
     def _read_requests(self, tx: sa.Connection, *, after: str, last: str) -> str | None:
-        """Check the next requests up to `last`, and their entries. Returns the id of the last one, or None at the end.
+        """Check the next requests up to `last`, and their entries. Returns the last id, or None at the end.
 
         The entries above the final id are checked when they are read.
         """

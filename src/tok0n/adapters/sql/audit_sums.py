@@ -51,11 +51,10 @@ WHERE account_id >= :first AND account_id <= :last AND quarter < :until{conditio
 _WRONG_SPANS = """
 SELECT account_id, quarter, sum(by_quarter), sum(by_span) FROM (
     SELECT account_id, quarter / {length} * {length} AS quarter, charged AS by_quarter, 0 AS by_span FROM usage_quarter
-    WHERE account_id >= :first AND account_id <= :last AND quarter < 96 * (SELECT day FROM usage_rollup)
+    WHERE account_id >= :first AND account_id <= :last AND quarter < :until
     UNION ALL
     SELECT account_id, quarter, 0, charged FROM usage_span
-    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {length}
-        AND quarter < 96 * (SELECT day FROM usage_rollup)
+    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {length} AND quarter < :until
 ) AS used GROUP BY account_id, quarter HAVING sum(by_quarter) <> sum(by_span) ORDER BY account_id, quarter
 """
 _ORDERS = """
@@ -150,14 +149,17 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
 
 
 def _wrong_use(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """Yield the accounts whose use is wrong: their quarter hours, or the stored spans. `account_ids` must be sorted."""
+    """Yield what is wrong in the use of accounts: in the quarter hours, or in the sums of these.
+
+    `account_ids` must be sorted.
+    """
     page = _between(account_ids)
     rollup = fetch(tx, _UNTIL)
     until = rollup[0][0] if rollup else 0
     force_bitmap_scans(tx)
     if fetch(tx, _wrong_span(), **page, until=until):
         force_index_scans(tx)
-        yield from _wrong_spans(tx, account_ids)
+        yield from _wrong_spans(tx, account_ids, until=until)
         rows = fetch(tx, _QUARTERS, **page)
     else:
         force_index_scans(tx)
@@ -173,8 +175,8 @@ def _wrong_use(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterato
 def _wrong_span() -> str:
     """Return the query that finds out whether a stored span is not the sum of the spans of the next shorter length.
 
-    If each is, by induction, each is the sum of its quarter hours. Then each table is read once or twice, and not once
-    for each length.
+    If each is, then by induction each is also the sum of its quarter hours. So each table is read at most twice,
+    instead of once for each length.
     """
     spans = []
     for length, shorter in itertools.pairwise(LENGTHS):
@@ -189,11 +191,11 @@ def _wrong_span() -> str:
     return _WRONG_SPAN.format(spans=" UNION ALL ".join(spans))
 
 
-def _wrong_spans(tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
+def _wrong_spans(tx: sa.Connection, account_ids: list[str], *, until: int) -> Iterator[Difference]:
     """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours."""
     for length in LONG_LENGTHS:
         query = _WRONG_SPANS.format(length=length)
-        for account_id, quarter, by_quarter, by_span in fetch(tx, query, **_between(account_ids)):
+        for account_id, quarter, by_quarter, by_span in fetch(tx, query, **_between(account_ids), until=until):
             what = f"the stored use of the {length} quarter hours from {quarter} is not their sum"
             yield Difference(subject=account_id, what=what, expected=int(by_quarter), found=int(by_span))
 

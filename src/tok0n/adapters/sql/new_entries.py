@@ -104,7 +104,7 @@ class NewEntries:
     async def _unchecked(self) -> AsyncIterator[list[str]]:
         """Yield the accounts that must be checked, in pages."""
         if self._checked_id is not None:
-            # For DISTINCT on the column itself, SQLite would read the whole index by account.
+            # With DISTINCT on the column itself, SQLite would read the whole index by account.
             account_id = ledger_entry.c.account_id.concat("").label("account_id")
             new = sa.select(account_id).where(ledger_entry.c.id > self._checked_id).distinct().subquery()
             changed = sa.select(new.c.account_id).where(self._can_be_due(new.c.account_id))

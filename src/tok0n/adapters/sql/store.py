@@ -52,8 +52,8 @@ def lock_for(tx: sa.Connection, name: str) -> None:
 def force_index_scans(tx: sa.Connection) -> None:
     """Make PostgreSQL find rows by indexes until the transaction ends, in one process.
 
-    Without statistics, or for a large page of rows, it may scan a whole table. Parallel workers would compete with a
-    server beside, and copy each row.
+    Without statistics, or for a large page of rows, it may scan a whole table. Parallel workers would copy
+    each row, and compete with a server for the cores.
     """
     if tx.dialect.name != "sqlite":
         tx.execute(_INDEX_SCANS)
@@ -62,7 +62,7 @@ def force_index_scans(tx: sa.Connection) -> None:
 def force_merge_joins(tx: sa.Connection) -> None:
     """Make PostgreSQL join tables by reading an index of each in its order, until `force_index_scans`.
 
-    For a page of rows, this takes a fraction of the CPU of one index lookup for each row.
+    For a page of rows, this takes a fraction of the CPU that an index lookup for each row would take.
     """
     if tx.dialect.name != "sqlite":
         tx.execute(_MERGE_JOINS)
@@ -71,7 +71,7 @@ def force_merge_joins(tx: sa.Connection) -> None:
 def force_bitmap_scans(tx: sa.Connection) -> None:
     """Make PostgreSQL read each page of a table once, in their order on disk, until `force_index_scans`.
 
-    Rows that are many, and far apart in the table, take a fraction of the CPU of index scans.
+    If there are many rows, far apart in the table, this takes a fraction of the CPU that index scans would take.
     """
     if tx.dialect.name != "sqlite":
         tx.execute(_BITMAP_SCANS)

@@ -153,7 +153,7 @@ def _is_active(now_us: int) -> sa.ColumnElement[bool]:
 
 
 def _remember_device(tx: sa.Connection, user_id: str, device: bytes, *, now_us: int) -> bool:
-    """Make a device a known one of the user. Returns True if it was unknown and the user had others.
+    """Remember a device of the user. Returns True if it was unknown and the user had others.
 
     The first device tells the owner nothing: it signed up, or was in use before devices were stored. A user keeps the
     `DEVICES_MAX` devices that were used last.

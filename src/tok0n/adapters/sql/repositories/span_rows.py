@@ -35,7 +35,10 @@ _SELECT = "SELECT span_{index}.number, {columns} FROM span_{index} CROSS JOIN {r
 _ROWS = """{table} AS u
 WHERE u.account_id = :account_id AND u.quarter >= span_{index}.first AND u.quarter < span_{index}.until{conditions}"""
 LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
-"""SQLite has no lateral join, but keeps the order of a cross join. PostgreSQL would not without the `OFFSET`."""
+"""Makes PostgreSQL seek the rows of one span after another. The `OFFSET` keeps the planner from joining otherwise.
+
+SQLite has no lateral join, but keeps the order of a cross join.
+"""
 
 
 class SpanRows(NamedTuple):
@@ -110,15 +113,15 @@ def sums_of_spans(
     by: Sequence[str],
     summed: Sequence[str],
 ) -> Sequence[Row]:
-    """Return the number of each span, the values of the columns `by`, and the sums of the columns `summed`.
+    """Return rows of the number of a span, the values of the columns `by`, and the sums of the columns `summed`.
 
-    The spans of all parts are numbered from 0.
+    Spans are numbered from 0, across all parts.
     """
     names = [f"u.{name}" for name in by]
     # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
     sums = [*names, *(f"CAST(sum(u.{name}) AS BIGINT)" for name in summed)]
     single = [*names, *(f"u.{name}" for name in summed)]
-    # SQLite would sort the rows to group them, which is in vain if each group has a single row.
+    # SQLite would sort the rows to group them, for nothing if each group has a single row.
     return _read(
         tx,
         account_id,
@@ -130,7 +133,7 @@ def sums_of_spans(
 def rows_of_spans(
     tx: sa.Connection, account_id: str, filters: UseFilter, parts: Sequence[SpanRows], *, columns: Sequence[str]
 ) -> Sequence[Row]:
-    """Return the number of the span and the columns of each row. The spans of all parts are numbered from 0."""
+    """Return each row as the number of its span and the columns. Spans are numbered from 0, across all parts."""
     return _read(tx, account_id, filters, [(rows, [f"u.{name}" for name in columns], None) for rows in parts])
 
 
