@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import random
+import re
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -10,7 +13,7 @@ import sqlalchemy as sa
 from support.ledgers import NOW_US, Opened
 from support.rollups import roll_up
 from support.spending import spend
-from tok0n.adapters.sql import schema
+from tok0n.adapters.sql import audit_use, schema
 from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US, SqlDailyUse
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS
@@ -95,19 +98,102 @@ async def test_a_clock_that_was_ahead_loses_no_use(db: Opened, keys: list[tuple[
     assert (await db.ledger.audit()).ok
 
 
+SPAN = "account_id = :account_id AND span_quarters = :length AND quarter = :quarter"
+COLUMNS = "span_quarters, {quarter}, api_key_id, model, requests, prompt_tokens, completion_tokens, charged"
+NEVER = 96 * 1_000
+
+Sums = dict[tuple[str, int], tuple[int, int]]
+"""The correct and the stored sum of each wrong span, by its account and its first quarter hour."""
+
+
+def too_high(account_id: str, quarter: int, charged: int) -> tuple[str, Sums]:
+    return f"UPDATE usage_span SET charged = charged + 1 WHERE {SPAN}", {(account_id, quarter): (charged, charged + 1)}
+
+
+def missing(account_id: str, quarter: int, charged: int) -> tuple[str, Sums]:
+    return f"DELETE FROM usage_span WHERE {SPAN}", {(account_id, quarter): (charged, 0)}
+
+
+def surplus(account_id: str, quarter: int, charged: int) -> tuple[str, Sums]:
+    columns = COLUMNS.format(quarter="quarter")
+    values = COLUMNS.format(quarter=NEVER)
+    statement = (
+        f"INSERT INTO usage_span (account_id, {columns}) SELECT account_id, {values} FROM usage_span WHERE {SPAN}"
+    )
+    return statement, {(account_id, NEVER): (0, charged)}
+
+
+def moved(account_id: str, quarter: int, charged: int) -> tuple[str, Sums]:
+    statement = f"UPDATE usage_span SET quarter = quarter + 1 WHERE {SPAN}"
+    return statement, {(account_id, quarter): (charged, 0), (account_id, quarter + 1): (0, charged)}
+
+
 @pytest.mark.parametrize("length", LONG_LENGTHS)
-async def test_the_audit_finds_a_wrong_sum(db: Opened, keys: list[tuple[str, str]], length: int) -> None:
+@pytest.mark.parametrize("damage", [too_high, missing, surplus, moved])
+async def test_the_audit_finds_a_wrong_span(
+    db: Opened,
+    keys: list[tuple[str, str]],
+    damage: Callable[[str, int, int], tuple[str, Sums]],
+    length: int,
+) -> None:
     await roll_up(db, now_us=AFTER_US)
-    row = next(row for row in await db.rows(schema.usage_span) if row["span_quarters"] == length)
-    columns = schema.usage_span.c
-    names = ("account_id", "span_quarters", "quarter", "api_key_id", "model")
-    forged = sa.update(schema.usage_span).where(*(columns[name] == row[name] for name in names))
-    forged = forged.values(charged=columns.charged + 1)
-    await db.store.write(lambda tx: tx.execute(forged) and None)
-    differences = (await db.ledger.audit()).differences
-    what = f"the stored use of the {length} quarter hours from {row['quarter']} is not their sum"
-    assert [(found.subject, found.what) for found in differences] == [(row["account_id"], what)]
-    assert [(found.found or 0) - (found.expected or 0) for found in differences] == [1]
+    account_id, _ = keys[1]
+    quarter, charged = (await single_spans(db, account_id, length))[0]
+    statement, wrong = damage(account_id, quarter, charged)
+    await execute(db, statement, account_id=account_id, length=length, quarter=quarter)
+    assert await wrong_spans(db, length) == wrong
+
+
+@pytest.mark.parametrize("length", LONG_LENGTHS)
+async def test_the_audit_finds_two_wrong_spans_whose_sum_is_correct(
+    db: Opened, keys: list[tuple[str, str]], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_use, "ENTRIES_PER_QUERY", 1)  # a query for each account
+    await roll_up(db, now_us=AFTER_US)
+    account_id, _ = keys[1]
+    wrong = {}
+    for (quarter, charged), error in zip(await single_spans(db, account_id, length), (2, -2), strict=False):
+        statement = f"UPDATE usage_span SET charged = charged + {error} WHERE {SPAN}"
+        await execute(db, statement, account_id=account_id, length=length, quarter=quarter)
+        wrong[account_id, quarter] = (charged, charged + error)
+    assert len(wrong) == 2
+    assert await wrong_spans(db, length) == wrong
+
+
+async def test_the_audit_finds_a_missing_quarter_hour(db: Opened, keys: list[tuple[str, str]]) -> None:
+    await roll_up(db, now_us=AFTER_US)
+    account_id, _ = keys[1]
+    row = next(row for row in await db.rows(schema.usage_quarter) if row["account_id"] == account_id)
+    statement = "DELETE FROM usage_quarter WHERE account_id = :account_id AND quarter = :quarter AND model = :model"
+    await execute(db, statement, account_id=account_id, quarter=row["quarter"], model=row["model"])
+    found = [(found.subject, found.what) for found in (await db.ledger.audit()).differences]
+    whats = [
+        f"the stored use of the {length} quarter hours from {row['quarter'] // length * length} is not their sum"
+        for length in LONG_LENGTHS
+    ]
+    whats.append("the use of all quarter hours is not the sum of the usage entries")
+    assert sorted(found) == sorted((account_id, what) for what in whats)
+
+
+async def single_spans(db: Opened, account_id: str, length: int) -> list[tuple[int, int]]:
+    """Return the first quarter hour and the charge of the spans of an account that have a single row."""
+    rows = [row for row in await db.rows(schema.usage_span) if row["account_id"] == account_id]
+    counts = Counter((row["span_quarters"], row["quarter"]) for row in rows)
+    of_length = [row for row in rows if row["span_quarters"] == length and counts[length, row["quarter"]] == 1]
+    return [(row["quarter"], row["charged"]) for row in of_length]
+
+
+async def wrong_spans(db: Opened, length: int) -> Sums:
+    wrong: Sums = {}
+    for found in (await db.ledger.audit()).differences:
+        match = re.fullmatch(rf"the stored use of the {length} quarter hours from (\d+) is not their sum", found.what)
+        assert match is not None, found
+        wrong[found.subject, int(match[1])] = (found.expected or 0, found.found or 0)
+    return wrong
+
+
+async def execute(db: Opened, statement: str, **values: object) -> None:
+    await db.store.write(lambda tx: tx.execute(sa.text(statement), values) and None)
 
 
 @pytest.mark.parametrize("rolled_up_days", [0, 3, DAYS])

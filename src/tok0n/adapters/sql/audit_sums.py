@@ -1,15 +1,14 @@
 """The sums of an audit, and their comparison with the wallets, the use, the orders and the budgets."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
 import sqlalchemy as sa
 
+from tok0n.adapters.sql.audit_use import wrong_use
 from tok0n.adapters.sql.budget_periods import period_ids
-from tok0n.adapters.sql.repositories.span_rows import LENGTHS, LONG_LENGTHS
-from tok0n.adapters.sql.store import Row, fetch, force_bitmap_scans, force_index_scans
+from tok0n.adapters.sql.store import Row, fetch
 from tok0n.domain.ledger import STANDARD, Difference
 from tok0n.domain.ledger_rules import PeriodId
 
@@ -23,40 +22,6 @@ WHERE account_id >= :first AND account_id <= :last ORDER BY account_id, token_cl
 """
 _WALLET_EXISTS = "SELECT 1 FROM wallet WHERE account_id = :account_id AND token_class = :token_class"
 _PERIOD_EXISTS = "SELECT 1 FROM budget_period WHERE budget_id = :budget_id AND starts_at_us = :starts_at_us"
-_QUARTERS = """
-SELECT account_id, sum(charged) FROM usage_quarter
-WHERE account_id >= :first AND account_id <= :last GROUP BY account_id
-"""
-_USE = """
-SELECT account_id, sum(charged) FROM (
-    SELECT account_id, charged FROM usage_span
-    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {longest} AND quarter < :until
-    UNION ALL
-    SELECT account_id, charged FROM usage_quarter
-    WHERE account_id >= :first AND account_id <= :last AND quarter >= :until
-) AS used GROUP BY account_id
-"""
-"""The sums of `_QUARTERS`, if every stored span is the sum of its quarter hours."""
-
-_UNTIL = "SELECT 96 * day FROM usage_rollup"
-"""The first quarter hour that no stored span has counted."""
-
-_WRONG_SPAN = """
-SELECT 1 FROM ({spans}) AS used GROUP BY account_id, length, start HAVING sum(charged) <> 0 LIMIT 1
-"""
-_SPAN = """
-SELECT account_id, {length} AS length, {start} AS start, {charged} AS charged FROM {table}
-WHERE account_id >= :first AND account_id <= :last AND quarter < :until{condition}
-"""
-_WRONG_SPANS = """
-SELECT account_id, quarter, sum(by_quarter), sum(by_span) FROM (
-    SELECT account_id, quarter / {length} * {length} AS quarter, charged AS by_quarter, 0 AS by_span FROM usage_quarter
-    WHERE account_id >= :first AND account_id <= :last AND quarter < :until
-    UNION ALL
-    SELECT account_id, quarter, 0, charged FROM usage_span
-    WHERE account_id >= :first AND account_id <= :last AND span_quarters = {length} AND quarter < :until
-) AS used GROUP BY account_id, quarter HAVING sum(by_quarter) <> sum(by_span) ORDER BY account_id, quarter
-"""
 _ORDERS = """
 SELECT account_id, token_class, sum(purchase_applied - refund_applied - dispute_applied)
 FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY account_id, token_class
@@ -85,7 +50,7 @@ class Sums(msgspec.Struct):
 def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
     yield from _wrong_wallets(sums, tx, account_ids)
-    yield from _wrong_use(sums, tx, account_ids)
+    yield from wrong_use(tx, account_ids, sums.used)
     yield from _wrong_orders(sums, tx, account_ids)
 
 
@@ -146,58 +111,6 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
     for account_id in account_ids:
         if (account_id, STANDARD) not in sums.wallets:
             yield Difference(subject=account_id, what="the account has no standard wallet", expected=None, found=None)
-
-
-def _wrong_use(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
-    """Yield what is wrong in the use of accounts: in the quarter hours, or in the sums of these.
-
-    `account_ids` must be sorted.
-    """
-    page = _between(account_ids)
-    rollup = fetch(tx, _UNTIL)
-    until = rollup[0][0] if rollup else 0
-    force_bitmap_scans(tx)
-    if fetch(tx, _wrong_span(), **page, until=until):
-        force_index_scans(tx)
-        yield from _wrong_spans(tx, account_ids, until=until)
-        rows = fetch(tx, _QUARTERS, **page)
-    else:
-        force_index_scans(tx)
-        rows = fetch(tx, _USE.format(longest=LENGTHS[0]), **page, until=until)
-    counted = {row[0]: int(row[1]) for row in rows}
-    for account_id in account_ids:
-        used = sums.used[account_id]
-        if counted.get(account_id, 0) != used:
-            what = "the use of all quarter hours is not the sum of the usage entries"
-            yield Difference(subject=account_id, what=what, expected=used, found=counted.get(account_id, 0))
-
-
-def _wrong_span() -> str:
-    """Return the query that finds out whether a stored span is not the sum of the spans of the next shorter length.
-
-    If each is, then by induction each is also the sum of its quarter hours. So each table is read at most twice,
-    instead of once for each length.
-    """
-    spans = []
-    for length, shorter in itertools.pairwise(LENGTHS):
-        table = "usage_quarter" if shorter == 1 else "usage_span"
-        condition = "" if shorter == 1 else f" AND span_quarters = {shorter}"
-        start = f"quarter / {length} * {length}"
-        stored = {"table": "usage_span", "condition": f" AND span_quarters = {length}"}
-        spans += [
-            _SPAN.format(length=length, start="quarter", charged="-charged", **stored),
-            _SPAN.format(length=length, start=start, charged="charged", table=table, condition=condition),
-        ]
-    return _WRONG_SPAN.format(spans=" UNION ALL ".join(spans))
-
-
-def _wrong_spans(tx: sa.Connection, account_ids: list[str], *, until: int) -> Iterator[Difference]:
-    """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours."""
-    for length in LONG_LENGTHS:
-        query = _WRONG_SPANS.format(length=length)
-        for account_id, quarter, by_quarter, by_span in fetch(tx, query, **_between(account_ids), until=until):
-            what = f"the stored use of the {length} quarter hours from {quarter} is not their sum"
-            yield Difference(subject=account_id, what=what, expected=int(by_quarter), found=int(by_span))
 
 
 def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:

@@ -1,6 +1,7 @@
 """The interface of SQLite and PostgreSQL to transaction functions."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -68,13 +69,19 @@ def force_merge_joins(tx: sa.Connection) -> None:
         tx.execute(_MERGE_JOINS)
 
 
-def force_bitmap_scans(tx: sa.Connection) -> None:
-    """Make PostgreSQL read each page of a table once, in their order on disk, until `force_index_scans`.
+@contextlib.contextmanager
+def bitmap_scans(tx: sa.Connection) -> Iterator[None]:
+    """Make PostgreSQL read each page of a table once, in their order on disk, for the queries of a block.
 
     If there are many rows, far apart in the table, this takes a fraction of the CPU that index scans would take.
     """
-    if tx.dialect.name != "sqlite":
+    if tx.dialect.name == "sqlite":
+        yield
+        return
+    with tx.begin_nested() as savepoint:
         tx.execute(_BITMAP_SCANS)
+        yield
+        savepoint.rollback()  # restores the settings
 
 
 def _set_config(**changes: str) -> sa.TextClause:
@@ -95,4 +102,4 @@ _BY_INDEX = {
 }
 _INDEX_SCANS = _set_config()
 _MERGE_JOINS = _set_config(enable_mergejoin="on", enable_nestloop="off", enable_sort="off")
-_BITMAP_SCANS = _set_config(enable_bitmapscan="on", enable_indexscan="off", work_mem="32MB")
+_BITMAP_SCANS = _set_config(enable_bitmapscan="on", enable_indexscan="off", enable_sort="off", work_mem="32MB")
