@@ -3,19 +3,24 @@
 import asyncio
 import contextlib
 import gc
+import secrets
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
+from support import postgres
 from support.cancelling import cancelled_at_each_await
 from support.endpoint_cases import BILLED, CASES, CHAT_CASE, COUNT_CASE, EndpointCase
 from support.fakes import FakeClock, FakeUpstream
 from support.gateways import SERVING, InProcess, in_process
 from support.ledgers import ENGINES, schema
 from support.limiters import KINDS, open_limiter, slots
+from tok0n.adapters.sql.postgres.connection import PostgresOptions
+from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.errors import Tok0nError, UpstreamFailed
 from tok0n.ports.upstream import UpstreamResponse
 from tok0n.services.verify_models import VerifyModels
@@ -158,3 +163,19 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
                 assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
         await verify_models.verify(SERVING)
         assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
+
+
+async def test_a_transaction_that_is_cancelled_at_any_await_frees_its_connection() -> None:
+    async with postgres.database(f"t{secrets.token_hex(8)}") as url:
+        store = PostgresStore(PostgresOptions(url=url, pool_size=1))
+
+        def update(tx: sa.Connection) -> None:
+            tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+
+        with ignoring_aborted_connections():
+            runs = 0
+            async for _ in cancelled_at_each_await(lambda: store.write(update)):
+                runs += 1
+                await store.probe()
+        assert runs > 3, "BEGIN, the statement, COMMIT"
+        await store.aclose()

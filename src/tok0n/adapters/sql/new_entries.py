@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.entry_ids import FinalEntries
 from tok0n.adapters.sql.schema import alert_check, ledger_entry
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 
 ACCOUNTS_AT_ONCE = 1_000
 
@@ -98,7 +98,6 @@ class NewEntries:
         """Return the accounts to check again, by the id of their row."""
         columns = alert_check.c
         query = sa.select(columns.id, columns.account_id).where(columns.alert == self._alert)
-        force_index_scans(tx)
         return {row.id: row.account_id for row in tx.execute(query.order_by(columns.id).limit(ACCOUNTS_AT_ONCE))}
 
     async def _unchecked(self) -> AsyncIterator[list[str]]:
@@ -118,13 +117,8 @@ class NewEntries:
             yield account_ids
 
     async def _read_account_ids(self, query: "sa.Select[Any]") -> list[str]:
-        def fn(tx: sa.Connection) -> list[str]:
-            force_index_scans(tx)
-            return list(tx.scalars(query))
-
-        return await self._store.read(fn)
+        return await self._store.read(lambda tx: list(tx.scalars(query)))
 
 
 def _find(find: Callable[[sa.Connection, list[str]], list[T]], account_ids: list[str], tx: sa.Connection) -> list[T]:
-    force_index_scans(tx)
     return find(tx, account_ids)

@@ -1,16 +1,16 @@
 """The store of several processes: transaction functions on pooled PostgreSQL connections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from tok0n.adapters.sql import migrate
 from tok0n.adapters.sql.postgres.connection import DATABASE_ERRORS, PostgresOptions, describe
-from tok0n.adapters.sql.store import lock_for
+from tok0n.adapters.sql.store import BY_INDEX, lock_for
 from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
 
 T = TypeVar("T")
@@ -28,20 +28,12 @@ RETRIED_STATES = frozenset({"40001", "40P01"})
 
 
 class PostgresStore:
-    """The database at `options.url`. Reconnects automatically."""
+    """The database at `options.url`. Reconnects automatically. `planner` has the planner's settings."""
 
-    def __init__(self, options: PostgresOptions) -> None:
+    def __init__(self, options: PostgresOptions, *, planner: Mapping[str, str] = BY_INDEX) -> None:
         self.options = options
         self._waiting = 0
-        self._engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=options.connect,
-            pool_size=options.pool_size,
-            max_overflow=0,
-            pool_timeout=options.connect_timeout_seconds,
-            hide_parameters=True,
-        )
-        sa.event.listen(self._engine.sync_engine, "checkout", _require_open)
+        self._engine = _create_engine(options, planner)
 
     async def check(self) -> None:
         """Raise `OperatorError` if PostgreSQL is too old or the schema is not at head."""
@@ -52,7 +44,7 @@ class PostgresStore:
 
     async def migrate(self) -> list[str]:
         options = msgspec.structs.replace(self.options, statement_timeout_seconds=MIGRATION_SECONDS_MAX, pool_size=1)
-        unlimited = PostgresStore(options)
+        unlimited = PostgresStore(options, planner={})  # A migration may read whole tables.
         try:
             return await unlimited._for_operator(_migrate)
         finally:
@@ -89,18 +81,22 @@ class PostgresStore:
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
     async def aclose(self) -> None:
-        await self._engine.dispose()
+        await greenlet_spawn(self._engine.dispose)
 
     async def _run(self, fn: Callable[[sa.Connection], T], **execution_options: object) -> T:
         if self._waiting >= WAITING_MAX:
             raise Overloaded(queue="database connections")
         self._waiting += 1
         try:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(**execution_options)
-                return await _in_transaction(connection, fn)
+            return await greenlet_spawn(self._in_transaction, fn, execution_options)
         finally:
             self._waiting -= 1
+
+    def _in_transaction(self, fn: Callable[[sa.Connection], T], execution_options: dict[str, Any]) -> T:
+        with self._engine.connect() as connection:
+            connection.execution_options(**execution_options)
+            with connection.begin():
+                return fn(connection)
 
     async def _for_operator(self, fn: Callable[[sa.Connection], T]) -> T:
         try:
@@ -113,6 +109,27 @@ class PostgresStore:
             ) from error
 
 
+def _create_engine(options: PostgresOptions, planner: Mapping[str, str]) -> sa.Engine:
+    """Return an engine whose connections work only in `greenlet_spawn`.
+
+    SQLAlchemy's `AsyncEngine` would import the ORM, and start seven greenlets for each transaction.
+    """
+
+    def connect() -> Any:
+        return engine.dialect.loaded_dbapi.connect(async_creator_fn=options.connect, settings=planner)
+
+    engine = sa.create_engine(
+        "postgresql+asyncpg://",
+        creator=connect,
+        pool_size=options.pool_size,
+        max_overflow=0,
+        pool_timeout=options.connect_timeout_seconds,
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "checkout", _require_open)
+    return engine
+
+
 def _require_open(connection: Any, *_: object) -> None:
     """Make the pool replace a connection that the server has closed.
 
@@ -120,11 +137,6 @@ def _require_open(connection: Any, *_: object) -> None:
     """
     if connection.driver_connection.is_closed():
         raise sa.exc.DisconnectionError
-
-
-async def _in_transaction(connection: AsyncConnection, fn: Callable[[sa.Connection], T]) -> T:
-    async with connection.begin():
-        return await connection.run_sync(fn)
 
 
 def _migrate(tx: sa.Connection) -> list[str]:

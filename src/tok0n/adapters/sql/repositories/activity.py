@@ -9,7 +9,6 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import activity, api_key
-from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.key_edits import Activity
 
 _ACTIVITY = activity.c
@@ -42,7 +41,6 @@ def append(
 
 def select(tx: sa.Connection, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
     """Return the newest changes of an account whose number is less than `before`, newest first."""
-    force_index_scans(tx)
     of_account = _ACTIVITY.account_id == account_id
     count = tx.scalar(sa.select(sa.func.count()).select_from(activity).where(of_account)) or 0
     end = count if before is None else min(count, before - 1)

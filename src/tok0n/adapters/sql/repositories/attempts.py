@@ -6,7 +6,7 @@ On PostgreSQL, concurrent attempts wait for the row's lock, and then check the c
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import attempt
-from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.attempts import AttemptKind, AttemptLimit, CountedAttempt, TooMany
 
 _ATTEMPTS = attempt.c
@@ -65,7 +65,6 @@ class SqlAttempts:
         expired = sa.select(_ATTEMPTS.kind, _ATTEMPTS.subject).where(is_expired).order_by(_ATTEMPTS.expires_at_us)
 
         def has_expired(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             return tx.execute(expired.limit(1)).first() is not None
 
         if not await self._store.read(has_expired):  # usually there is nothing to remove

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.ledger_functions import lock_wallets
 from tok0n.adapters.sql.new_entries import Alert, NewEntries
 from tok0n.adapters.sql.schema import account, balance_alert, wallet
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.notices import BalanceAlert, LowBalance
 
 _ALERT = balance_alert.c
@@ -66,7 +66,6 @@ def _due_among(tx: sa.Connection, account_ids: list[str]) -> list[str]:
 
 def _claim(tx: sa.Connection, account_ids: list[str]) -> list[LowBalance]:
     """Mark the alerts that a balance has crossed, down or up. Returns the lowest alert of each balance that is low."""
-    force_index_scans(tx)
     columns = _ALERT.account_id, _ALERT.token_class, _ALERT.threshold_tokens, account.c.email, _POSTED.label("posted")
     low: dict[tuple[str, str], LowBalance] = {}
     query = _changed(sa.select(*columns), account_ids)

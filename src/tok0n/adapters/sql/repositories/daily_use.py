@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.span_rows import LONG_LENGTHS, QUARTERS_PER_DAY
 from tok0n.adapters.sql.schema import account, request, usage_rollup
-from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
@@ -49,7 +49,6 @@ class SqlDailyUse:
 
         def fn(tx: sa.Connection) -> bool:
             lock_for(tx, "usage_rollup")
-            force_index_scans(tx)
             row = tx.execute(progress).one_or_none()
             if row is None:
                 day, after = _first_day(tx, end_day), ""

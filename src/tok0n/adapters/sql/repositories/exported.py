@@ -11,7 +11,7 @@ from tok0n.adapters.sql.schema import (
     rejected_count,
     users,
 )
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.exported import AccountFacts, PastBudgetPeriod, RejectedCount
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
 
@@ -55,7 +55,6 @@ class SqlExportedRows:
         query = query.order_by(columns.starts_at_us.desc()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> list[PastBudgetPeriod]:
-            force_index_scans(tx)
             if tx.execute(is_owned).first() is None:
                 return []
             return [PastBudgetPeriod(**{name: getattr(row, name) for name in names}) for row in tx.execute(query)]
@@ -74,7 +73,6 @@ class SqlExportedRows:
         query = query.order_by(*(column.desc() for column in order)).limit(rows_max)
 
         def fn(tx: sa.Connection) -> list[RejectedCount]:
-            force_index_scans(tx)
             return [
                 RejectedCount(
                     since_us=row.quarter * MICROSECONDS_PER_QUARTER_HOUR,

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import form_submission
-from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.errors import AlreadySubmitted
 from tok0n.domain.forms import KEPT_US, SEALED_US, Submission
 
@@ -39,7 +39,6 @@ class SqlForms:
         is_sealed = sa.and_(_FORMS.sealed.is_not(None), _FORMS.submitted_at_us <= now_us - SEALED_US)
 
         def has_stale(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             stale = (sa.select(_FORMS.form).where(where).limit(1) for where in (is_old, is_sealed))
             return any(tx.execute(query).first() for query in stale)
 
@@ -47,7 +46,6 @@ class SqlForms:
             return
 
         def fn(tx: sa.Connection) -> None:
-            force_index_scans(tx)
             tx.execute(sa.delete(form_submission).where(is_old))
             tx.execute(sa.update(form_submission).where(is_sealed).values(sealed=None))
 

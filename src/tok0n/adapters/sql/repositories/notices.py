@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import notice, notice_preference, users
-from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain.notices import (
     EMAILS_PER_HOUR_MAX,
     HOUR_US,
@@ -55,13 +55,11 @@ class SqlNoticeOutbox:
         is_old = _NOTICE.sent_at_us <= now_us - HOUR_US
 
         def waits(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             conditions = (_NOTICE.sent_at_us.is_(None), is_old)
             return any(tx.execute(sa.select(_NOTICE.id).where(each).limit(1)).first() for each in conditions)
 
         def fn(tx: sa.Connection) -> list[DueNotices]:
             lock_for(tx, "notices")
-            force_index_scans(tx)
             tx.execute(sa.delete(notice).where(is_old))
             columns = (_NOTICE.account_id, _NOTICE.kind, _NOTICE.email)
             groups = sa.select(*columns).where(_NOTICE.sent_at_us.is_(None)).distinct().order_by(*columns)

@@ -18,7 +18,7 @@ from tok0n.adapters.sql.repositories.model_days import add_to_day
 from tok0n.adapters.sql.repositories.outcome_rows import decode, encode
 from tok0n.adapters.sql.repositories.span_rows import LENGTHS
 from tok0n.adapters.sql.schema import outcome_rollup, request
-from tok0n.adapters.sql.store import SqlStore, force_index_scans, lock_for
+from tok0n.adapters.sql.store import SqlStore, lock_for
 from tok0n.domain import ids, latency
 from tok0n.domain.errors import UpstreamFailed
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -154,7 +154,6 @@ class SqlOutcomeRollup:
         }
 
         def fn(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             if not tx.execute(
                 _PROCEED, step | {"from_quarter": position.quarter, "from_key": position.api_key_id}
             ).rowcount:
@@ -178,7 +177,6 @@ def _start(tx: sa.Connection, *, quarter: int) -> None:
 
 def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> int:
     """Return the quarter hour of the first request that was created in `since_quarter` or later, but at most `end`."""
-    force_index_scans(tx)
     query = sa.select(sa.func.min(request.c.id)).where(
         request.c.id >= ids.first_request_id(since_quarter * MICROSECONDS_PER_QUARTER_HOUR)
     )
@@ -189,7 +187,6 @@ def _quarter_of_request(tx: sa.Connection, *, since_quarter: int, end: int) -> i
 
 def _is_pending(tx: sa.Connection, *, quarter: int) -> bool:
     """Whether a request that was created in the quarter hour or before is in progress."""
-    force_index_scans(tx)
     return (
         tx.execute(_PENDING, {"until": ids.first_request_id((quarter + 1) * MICROSECONDS_PER_QUARTER_HOUR)}).first()
         is not None
@@ -207,7 +204,6 @@ def _requests(tx: sa.Connection, *, after: str, until: str) -> Sequence[Any]:
         columns.code,
         columns.upstream_ms,
     )
-    force_index_scans(tx)
     query = query.where(columns.id > after, columns.id < until).order_by(columns.id).limit(REQUESTS_AT_ONCE)
     return tx.execute(query).all()
 

@@ -23,7 +23,7 @@ from tok0n.adapters.sql.repositories.span_rows import (
 )
 from tok0n.adapters.sql.repositories.use import column_of
 from tok0n.adapters.sql.schema import request
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids, latency
 from tok0n.domain.history import NOT_BILLED, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -48,7 +48,6 @@ class SqlOutcomes:
     async def counted_until_us(self, account_id: str) -> int | None:
         def fn(tx: sa.Connection) -> int | None:
             position = _position(tx)
-            force_index_scans(tx)
             is_complete = tx.scalar(_newest(account_id, position).offset(NEWEST_MAX)) is None
             return None if is_complete else position.quarter * MICROSECONDS_PER_QUARTER_HOUR
 
@@ -159,7 +158,6 @@ def _newest_of_intervals(
     position = _position(tx)
     if _end(filters) <= position.quarter:
         return
-    force_index_scans(tx)
     rows = tx.execute(_newest(account_id, position)).all()
     for row in rows if len(rows) <= NEWEST_MAX else ():
         quarter = (ids.request_time_us(row.id) or 0) // MICROSECONDS_PER_QUARTER_HOUR

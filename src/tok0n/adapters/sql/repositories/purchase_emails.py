@@ -4,7 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import account, document, pack_order, purchase_email
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.documents import Document, DocumentKind
 from tok0n.ports.mail import PaidPurchase
 
@@ -24,7 +24,6 @@ class SqlPurchaseEmails:
             return []
 
         def fn(tx: sa.Connection) -> list[PaidPurchase]:
-            force_index_scans(tx)
             claim = sa.update(purchase_email).where(purchase_email.c.order_id.in_(order_ids), _IS_DUE)
             claimed = list(tx.scalars(claim.values(claimed_at_us=now_us).returning(purchase_email.c.order_id)))
             query = (

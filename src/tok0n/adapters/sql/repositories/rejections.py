@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.request_search import id_bounds, matching
 from tok0n.adapters.sql.schema import api_key, key_secret, rejected_count, rejected_request
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR
@@ -56,7 +56,6 @@ class SqlRejectedRequests:
         )
 
         def fn(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             page = old.order_by(rejected_request.c.id).limit(rows_max)
             deleted = tx.execute(sa.delete(rejected_request).where(rejected_request.c.id.in_(page))).rowcount
             oldest = tx.scalar(quarters.order_by(rejected_count.c.quarter).limit(1))
@@ -80,7 +79,6 @@ def newest(
     """Return at most `rows_max` rejected requests with ids below `before`, newest first. Each filter has an index."""
     if not filters.has_rejected:
         return []
-    force_index_scans(tx)
     columns = rejected_request.c
     lower, upper = id_bounds(filters, before=before)
     query = _REJECTED.where(columns.account_id == account_id, columns.id >= lower, columns.id < upper)
@@ -124,7 +122,6 @@ def _keys(tx: sa.Connection, keys: Iterable[tuple[str, str] | bytes]) -> _Keys:
         owners = sa.select(key_secret.c.digest, api_key.c.account_id, api_key.c.id).join(
             api_key, api_key.c.id == key_secret.c.api_key_id
         )
-        force_index_scans(tx)
         for digest, account_id, key_id in tx.execute(owners.where(key_secret.c.digest.in_(digests))):
             by_key[bytes(digest)] = (account_id, key_id)
     return by_key

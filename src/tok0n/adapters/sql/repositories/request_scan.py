@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.repositories import request_totals
 from tok0n.adapters.sql.repositories.request_search import UNBILLED, Rows, id_bounds, newest
 from tok0n.adapters.sql.schema import request
-from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.history import NOT_BILLED, RequestFilter, UseTotals
 
 SCANNED_MAX = 10_000
@@ -26,7 +25,6 @@ def search(
     """Search the newest `SCANNED_MAX` requests below the id `search_before`. See `domain.history.RequestSearch`."""
     if not filters.statuses:
         return [], None, None
-    force_index_scans(tx)
     lower, upper = id_bounds(filters, before=search_before)
     searched_to = _lowest(tx, account_id, filters, lower=lower, upper=upper)
     lowest = lower if searched_to is None else searched_to

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.use import quarters_of_use
 from tok0n.adapters.sql.schema import api_key, request
-from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain import ids
 from tok0n.domain.history import NOT_BILLED, RequestFilter, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -59,7 +58,6 @@ def newest(
     """Return at most `rows_max` rows of `REQUESTS` with ids from `lowest`, below `before`, newest first."""
     if not filters.statuses:
         return []
-    force_index_scans(tx)
     lower, upper = id_bounds(filters, before=before)
     bounds = max(lower, lowest), upper
     conditions = [request.c.account_id == account_id, *matching(request, filters), *measured(filters)]

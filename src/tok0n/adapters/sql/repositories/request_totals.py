@@ -10,7 +10,6 @@ from tok0n.adapters.sql.repositories import use
 from tok0n.adapters.sql.repositories.request_search import IS_SLOW, NOT_SLOW, QUARTERS_TO_CHARGE, matching, measured
 from tok0n.adapters.sql.repositories.use import SUMMED
 from tok0n.adapters.sql.schema import request
-from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain import ids
 from tok0n.domain.history import RequestFilter, UseFilter, UseTotals
 from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -28,7 +27,6 @@ _Sums = tuple[int, ...]
 def totals(tx: sa.Connection, account_id: str, filters: RequestFilter) -> UseTotals:
     """Return the totals of the billed requests that were created in the period of `filters`, which isn't measured."""
     assert not filters.is_measured
-    force_index_scans(tx)
     since_us, until_us = filters.since_us, filters.until_us
     if since_us is not None and until_us is not None and until_us - since_us <= _EDGE_US:
         return _to_totals(_created(tx, account_id, filters, since_us=since_us, until_us=until_us))

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.credentials import lock_user, notify_user, user_of_row
 from tok0n.adapters.sql.schema import account, known_device, session, users
-from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans
+from tok0n.adapters.sql.store import SqlStore, execute
 from tok0n.domain.errors import CredentialsChanged
 from tok0n.domain.notices import NoticeEvent
 from tok0n.domain.users import (
@@ -138,7 +138,6 @@ class SqlSessions:
         is_old = _SESSION.created_at_us <= now_us - SESSION_LIFETIME_US
 
         def fn(tx: sa.Connection) -> None:
-            force_index_scans(tx)
             for has_ended in (is_idle, is_old):
                 tx.execute(sa.delete(session).where(has_ended))
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.schema import redeem_code
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 
 
 class SqlUsableCodes:
@@ -18,7 +18,6 @@ class SqlUsableCodes:
         queries = [sa.select(sa.literal(1)).where(codes.uses < codes.uses_max, where) for where in is_unexpired]
 
         def fn(tx: sa.Connection) -> bool:
-            force_index_scans(tx)
             return any(tx.scalar(query.limit(1)) for query in queries)
 
         return await self._store.read(fn)

@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.credentials import (
 )
 from tok0n.adapters.sql.repositories.welcome import grant_welcome
 from tok0n.adapters.sql.schema import account, api_key, dismissed_hint, mail_link, passkey, recovery_code, users
-from tok0n.adapters.sql.store import SqlStore, execute, force_index_scans, lock_for
+from tok0n.adapters.sql.store import SqlStore, execute, lock_for
 from tok0n.domain import ids
 from tok0n.domain.errors import AlreadyExists, NotFound
 from tok0n.domain.notices import NoticeEvent
@@ -265,7 +265,6 @@ class SqlUsers:
         stale = sa.select(users.c.id).where(is_unverified, ~links_of_user.exists()).limit(rows_max)
 
         def fn(tx: sa.Connection) -> int:
-            force_index_scans(tx)
             links = tx.execute(sa.delete(mail_link).where(mail_link.c.expires_at_us <= now_us)).rowcount
             delete = sa.delete(users).where(users.c.id.in_(list(tx.scalars(stale))), users.c.verified_at_us.is_(None))
             return links + tx.execute(delete).rowcount
