@@ -15,7 +15,7 @@ from tok0n.domain.accounts import Caller
 from tok0n.domain.ledger import AuditReport, Balance, NewReservation, Receipt, Release, Settlement
 
 
-class RecentRequest(msgspec.Struct, frozen=True, kw_only=True):
+class RecentRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request of the last minute, or one that is still PENDING.
 
     `dispatched` is False only if the gateway sent nothing to the upstream. The operator's requests have no caller.

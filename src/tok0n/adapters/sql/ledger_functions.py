@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import sqlalchemy as sa
 
@@ -15,7 +16,7 @@ from tok0n.adapters.sql.schema import (
     request,
     wallet,
 )
-from tok0n.adapters.sql.store import force_index_scans
+from tok0n.adapters.sql.store import fetch
 from tok0n.domain import ids
 from tok0n.domain.accounts import Caller
 from tok0n.domain.errors import AccountSuspended, NotFound, OperatorError
@@ -29,6 +30,11 @@ RECOVERED_AT_ONCE = 1_000
 
 _PENDING = request.c.status == sa.literal_column("'PENDING'")
 """The condition of the index `request_pending`. With a parameter, SQLite could not use the index."""
+
+_REQUESTS = "SELECT id, api_key_id, account_id, created_at_us, dispatched, status = 'PENDING' FROM request WHERE "
+_IS_RECENT = "id >= :first_id AND created_at_us >= :since_us"
+_RECENT = f"{_REQUESTS}{_IS_RECENT}"
+_OLDER_PENDING = f"{_REQUESTS}status = 'PENDING' AND NOT ({_IS_RECENT})"
 
 _INSERT_WALLET = sa.text(
     "INSERT INTO wallet (account_id, token_class, posted, pending, entries) VALUES (:account_id, :token_class, 0, 0, 0)"
@@ -120,7 +126,6 @@ def expire(tx: sa.Connection, *, now_us: int, before_us: int | None = None, rows
 
     Returns the number of rows.
     """
-    force_index_scans(tx)
     overdue = sa.select(request.c.id, request.c.account_id).where(_PENDING)
     if before_us is not None:
         overdue = overdue.where(request.c.expires_at_us < before_us)
@@ -132,7 +137,6 @@ def expire_of_processes(tx: sa.Connection, *, process_ids: Sequence[str], now_us
 
     Reads all PENDING reservations to find them: an index by process would slow down every reservation.
     """
-    force_index_scans(tx)
     abandoned = sa.select(request.c.id, request.c.account_id).where(is_pending_of(process_ids))
     return _expire(tx, abandoned, now_us=now_us, rows_max=rows_max)
 
@@ -215,25 +219,24 @@ def lock_open_account(tx: sa.Connection, account_id: str) -> None:
 
 def recent(tx: sa.Connection, *, since_us: int) -> list[RecentRequest]:
     """Return the requests to refill a limiter with. Reads the recent ones by id, which starts with the time."""
-    force_index_scans(tx)
-    columns = request.c.id, request.c.api_key_id, request.c.account_id, request.c.created_at_us, request.c.dispatched
-    is_pending = (request.c.status == RequestStatus.PENDING).label("pending")
-    query = sa.select(*columns, is_pending)
-    is_recent = sa.and_(request.c.id >= ids.first_request_id(since_us), request.c.created_at_us >= since_us)
-    rows = {row[0]: row for where in (is_recent, _PENDING) for row in tx.execute(query.where(where))}
+    values = {"first_id": ids.first_request_id(since_us), "since_us": since_us}
+    rows = fetch(tx, _RECENT, **values) + fetch(tx, _OLDER_PENDING, **values)
+    # A caller for each key, not for each request: a minute can have 100,000 requests.
+    accounts = {api_key_id: account_id for _, api_key_id, account_id, *_ in rows}
+    callers = {key_id: Caller(api_key_id=key_id, account_id=account_id) for key_id, account_id in accounts.items()}
     requests = [
         RecentRequest(
             request_id=request_id,
-            caller=Caller(api_key_id=api_key_id, account_id=account_id),
+            caller=callers[api_key_id],
             created_at_us=created_at_us,
             dispatched=bool(dispatched),
-            pending=pending,
+            pending=bool(pending),
         )
-        for request_id, api_key_id, account_id, created_at_us, dispatched, pending in rows.values()
+        for request_id, api_key_id, _, created_at_us, dispatched, pending in rows
     ]
     operators = sa.select(operator_request).where(operator_request.c.created_at_us >= since_us)
     requests += [
         RecentRequest(request_id=row.id, caller=None, created_at_us=row.created_at_us, dispatched=True, pending=False)
         for row in tx.execute(operators)
     ]
-    return sorted(requests, key=lambda request: request.created_at_us)
+    return sorted(requests, key=attrgetter("created_at_us"))
