@@ -6,15 +6,18 @@ import pytest
 import sqlalchemy as sa
 
 from support import many_rows
-from support.api_keys import create_key
+from support.api_keys import budget, create_key
 from support.fakes import FakeClock
 from support.ledgers import NOW_US, Opened, schema
-from support.query_plans import explained
+from support.query_plans import explained, recorded
 from support.rollups import roll_up
 from support.spending import fail, spend
 from tok0n.adapters.sql.repositories import lots as sql_lots
+from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.lots import SqlLots
 from tok0n.adapters.sql.repositories.orders import SqlOrders
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.budgets import ResetPeriod
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR
 from tok0n.domain.lots import PriceChange, Spent
 from tok0n.domain.orders import Payment
@@ -161,7 +164,7 @@ async def test_prices_are_found_by_index(db: Opened, statistics: str) -> None:
             {many_rows.key_id(1): 20 * many_rows.CHARGE},
         )
         assert since.usd_micros == {many_rows.key_id(1): 0}
-        use = await SqlLots(db.store).first_use_after(account_id, EARLY, token_class="standard")
+        (use,) = await SqlLots(db.store).first_uses(account_id, [("standard", EARLY)])
         assert use is not None
         (before,) = await SqlLots(db.store).tokens_of_keys(account_id, until=[use])
         assert before == {(many_rows.key_id(1), "demo"): use.before.number * many_rows.CHARGE - many_rows.CHARGE}
@@ -250,3 +253,22 @@ async def test_keys_without_any_purchase_have_no_cost(db: Opened) -> None:
     await buy(db, account.id, tokens=100, cents=500)
     expected = KeyUse(tokens={key.id: 40}, usd_micros={key.id: 0})
     assert await costs_of(db).key_uses(account.id, since_us=since_us) == (expected, expected)
+
+
+async def test_a_list_of_keys_takes_as_many_statements_for_any_number_of_keys_budgets_and_prices(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=10)
+    history, costs = SqlHistory(db.store), costs_of(db)
+    numbers = []
+    for cents in (500, 900, 700):
+        for _ in range(cents // 100):
+            await create_key(db.accounts, "a@x", limits=KeyLimits(budgets=(budget(100), budget(90, ResetPeriod.DAY))))
+        await buy(db, account.id, tokens=100, cents=cents)
+        await spend(db, account_id=account.id, key_id=key.id, tokens=60)
+        with recorded() as statements:
+            keys = await db.accounts.list_keys(account.id)
+            uses = await history.all_budget_uses(account.id, now_us=NOW_US)
+            ever, _ = await costs.key_uses(account.id, since_us=0)
+        assert [len(of_key) for of_key in uses.values()] == [2] * (len(keys) - 1)
+        assert ever.usd_micros is not None
+        numbers.append(len(statements))
+    assert len(set(numbers)) == 1

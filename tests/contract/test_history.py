@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from support.api_keys import budget, create_key
 from support.ledgers import NOW_US, Opened, new, released, used
 from support.rollups import roll_up
 from support.spending import fail, reserve, spend
@@ -16,7 +17,9 @@ from tok0n.adapters.sql.repositories import activity
 from tok0n.adapters.sql.repositories.daily_use import ADD_UP_DELAY_US
 from tok0n.adapters.sql.repositories.history import SqlHistory
 from tok0n.adapters.sql.repositories.statement import SqlStatements
-from tok0n.adapters.sql.schema import ledger_entry
+from tok0n.adapters.sql.schema import budget_period, ledger_entry
+from tok0n.domain.accounts import KeyLimits
+from tok0n.domain.budgets import ResetPeriod
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_DAY, MICROSECONDS_PER_QUARTER_HOUR, RequestStatus
@@ -233,3 +236,23 @@ async def test_changes_are_numbered_in_each_account_and_reveal_none_of_others(db
     assert await names(1, 9) == await names(0, 9) == []
     assert await names(10**17, 1) == [made[-1]]
     assert [row.id for row in await history.activity(accounts[1], before=None, rows_max=9)] == [4, 3, 2, 1]
+
+
+async def test_a_budget_shows_the_use_of_its_own_current_period(db: Opened) -> None:
+    history = SqlHistory(db.store)
+    daily, total = budget(100, ResetPeriod.DAY), budget(100)
+    account, _ = await db.key("a@x", tokens=100)
+    keys = [(await create_key(db.accounts, "a@x", limits=KeyLimits(budgets=(each,))))[0] for each in (daily, total)]
+    today_us = NOW_US // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    rows = [(daily, today_us, 5), (daily, today_us - MICROSECONDS_PER_DAY, 6), (total, 0, 7), (total, today_us, 8)]
+    values = [
+        {"budget_id": each.id, "starts_at_us": starts_at_us, "ends_at_us": 2**60, "spent": spent, "pending": 1}
+        for each, starts_at_us, spent in rows
+    ]
+    await db.store.write(lambda tx: tx.execute(sa.insert(budget_period), values) and None)
+    uses = await history.all_budget_uses(account.id, now_us=NOW_US)
+    assert {id_: [(use.budget, use.spent, use.pending) for use in of_key] for id_, of_key in uses.items()} == {
+        keys[0].id: [(daily, 5, 1)],
+        keys[1].id: [(total, 7, 1)],
+    }
+    assert await history.budget_uses(account.id, keys[0].id, now_us=NOW_US) == uses[keys[0].id]

@@ -154,6 +154,7 @@ async def test_the_pages_of_a_key_read_its_own_rows_alone(large: Opened) -> None
     with explained() as scans:
         (use,) = await history.budget_uses(account_id, key_id, now_us=NOW_US)
         assert (await history.key(account_id, key_id)).limits.budgets == (use.budget,)
+        assert await history.all_budget_uses(account_id, now_us=NOW_US) == {key_id: [use]}
         assert (await history.wallets(account_id))["standard"].pending == 20
         assert (await large.accounts.get("1@x")).id == account_id
         assert [key.id for key in await large.accounts.list_keys(account_id)] == [key_id]

@@ -62,6 +62,22 @@ def explained() -> Iterator[list[str]]:
         sa.event.remove(sa.Engine, "before_cursor_execute", explain)
 
 
+@contextlib.contextmanager
+def recorded() -> Iterator[list[str]]:
+    """Collect the statements that a block runs."""
+    statements: list[str] = []
+
+    def record(connection: sa.Connection, cursor: Any, statement: str, *context: Any) -> None:
+        del connection, cursor, context
+        statements.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", record)
+
+
 def scans_of(tx: sa.Connection, statements: Iterable[str]) -> list[str]:
     """Return the statements with a scan, each with its plan. They have no parameters."""
     is_sqlite = tx.dialect.name == "sqlite"

@@ -15,15 +15,15 @@ class Lots(Protocol):
     async def usage_entries(self, account_id: str, request_ids: Sequence[str]) -> dict[str, tuple[str, UsageEntry]]:
         """Return the token class and the usage entry of each request of the account that was charged."""
 
-    async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
-        """Return where each wallet stood before the first entry of the account at or after `before_us`, or now.
+    async def positions(self, account_id: str, *, before_us: Sequence[int | None]) -> list[dict[str, Position | None]]:
+        """Return where each wallet stood before the first entry of the account at or after each time, or now (None).
 
         A wallet has no position (None) if its nearest entries are more than 10,000 entries of other
         classes away. Entries of processes whose clocks differ may be out of order by that difference.
         """
 
-    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UsagePoint | None:
-        """Return the first usage entry of a wallet after a change of its price.
+    async def first_uses(self, account_id: str, changes: Sequence[tuple[str, PriceChange]]) -> list[UsagePoint | None]:
+        """Return the first usage entry after each change of the price of a token class.
 
         None if there is none, or if too many entries of other classes precede it (see `positions`).
         """

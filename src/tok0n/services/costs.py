@@ -67,7 +67,7 @@ class Costs:
         Counts only classes with a price. A reversal is subtracted at its own time, not at that of the charge. None if
         no class has a price, or if a time can't be found quickly (`ports.Lots.positions`).
         """
-        edges = [await self._lots.positions(account_id, before_us=edge_us) for edge_us in edges_us]
+        edges = await self._lots.positions(account_id, before_us=edges_us)
         priced = await self._priced(account_id)
         totals = [NOTHING] * (len(edges) - 1)
         for token_class, changes in priced.items():
@@ -97,13 +97,9 @@ class Costs:
 
         `since_us` is a multiple of a quarter hour, such as the start of a day.
         """
-        starts = await self._lots.positions(account_id, before_us=since_us)
-        ends = await self._lots.positions(account_id)
+        starts, ends = await self._lots.positions(account_id, before_us=[since_us, None])
         priced = await self._priced(account_id)
-        uses = {
-            name: await self._price_changes(account_id, name, changes, end=ends.get(name))
-            for name, changes in priced.items()
-        }
+        uses = await self._price_changes(account_id, priced, ends)
         points = [None, since_us, *itertools.chain.from_iterable(uses.values())]
         tokens = dict(zip(points, await self._lots.tokens_of_keys(account_id, until=points), strict=True))
         ever, since = [], []
@@ -125,17 +121,20 @@ class Costs:
         return period_start_us(ResetPeriod.MONTH, time_zone, self._clock.now_us())
 
     async def _price_changes(
-        self, account_id: str, token_class: str, changes: Sequence[LotEntry], *, end: Position | None
-    ) -> list[UsagePoint]:
-        """Return the first use at each of the latest prices before a point, in order."""
-        if end is None:
-            return []
-        wallet, _ = lots.replay(changes, [end])
-        uses = []
-        for change in wallet.price_changes[-PRICE_CHANGES_MAX:]:
-            use = await self._lots.first_use_after(account_id, change, token_class=token_class)
-            if use is not None and use.before.number < end.number:
-                uses.append(use)
+        self, account_id: str, priced: Mapping[str, Sequence[LotEntry]], ends: Mapping[str, Position | None]
+    ) -> dict[str, list[UsagePoint]]:
+        """Return the first use at each of the latest prices of each class before a point, in order."""
+        changes = [
+            (name, change)
+            for name, entries in priced.items()
+            if (end := ends.get(name)) is not None
+            for change in lots.replay(entries, [end])[0].price_changes[-PRICE_CHANGES_MAX:]
+        ]
+        uses: dict[str, list[UsagePoint]] = {name: [] for name in priced}
+        for (name, _), use in zip(changes, await self._lots.first_uses(account_id, changes), strict=True):
+            end = ends[name]
+            if use is not None and end is not None and use.before.number < end.number:
+                uses[name].append(use)
         return uses
 
     def _of_class(self, tokens: Mapping[tuple[str, str], int] | None, token_class: str | None) -> dict[str, int] | None:
@@ -154,7 +153,8 @@ class Costs:
         None if the tokens have no price, or the wallet has fewer tokens.
         """
         changes = (await self._priced(account_id)).get(token_class)
-        position = (await self._lots.positions(account_id)).get(token_class)
+        (positions,) = await self._lots.positions(account_id, before_us=[None])
+        position = positions.get(token_class)
         if changes is None or position is None:
             return None
         wallet, _ = lots.replay(changes, [position])

@@ -3,7 +3,7 @@
 A request's id starts with its creation time in milliseconds, so paging by id is paging by time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -14,9 +14,9 @@ from tok0n.adapters.sql.repositories.span_rows import QUARTERS_PER_DAY
 from tok0n.adapters.sql.repositories.statement import entry_of_row
 from tok0n.adapters.sql.repositories.use import SUMMED, column_of, totals, use_of_buckets
 from tok0n.adapters.sql.schema import account, api_key, budget_period, ledger_entry, request, wallet
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.accounts import ApiKey, Caller
-from tok0n.domain.budgets import KeyBudget
+from tok0n.domain.budgets import BudgetPeriod, KeyBudget
 from tok0n.domain.errors import NotFound
 from tok0n.domain.history import (
     BucketOfUse,
@@ -69,18 +69,14 @@ class SqlHistory:
 
     async def budget_uses(self, account_id: str, api_key_id: str, *, now_us: int) -> list[BudgetUse]:
         def fn(tx: sa.Connection) -> list[BudgetUse]:
-            return _uses(tx, keys.find(tx, account_id=account_id, key_id=api_key_id).limits.budgets, now_us=now_us)
+            key = keys.find(tx, account_id=account_id, key_id=api_key_id)
+            return _uses(tx, {key.id: key.limits.budgets}, now_us=now_us)[key.id]
 
         return await self._store.read(fn)
 
     async def all_budget_uses(self, account_id: str, *, now_us: int) -> dict[str, list[BudgetUse]]:
-        query = sa.select(api_key).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
-
-        def fn(tx: sa.Connection) -> dict[str, list[BudgetUse]]:
-            budgets = {key.id: key.limits.budgets for key in keys.select(tx, query) if key.limits.budgets}
-            return {key_id: _uses(tx, of_key, now_us=now_us) for key_id, of_key in budgets.items()}
-
-        return await self._store.read(fn)
+        query = sa.select(api_key.c.id).where(api_key.c.account_id == account_id, api_key.c.revoked_at_us.is_(None))
+        return await self._store.read(lambda tx: _uses(tx, keys.budgets_by_key(tx, query), now_us=now_us))
 
     async def activity(self, account_id: str, *, before: int | None, rows_max: int) -> list[Activity]:
         return await self._store.read(lambda tx: activity.select(tx, account_id, before=before, rows_max=rows_max))
@@ -99,7 +95,6 @@ class SqlHistory:
         )
 
         def fn(tx: sa.Connection) -> LedgerEntry | None:
-            force_index_scans(tx)
             row = tx.execute(query).one_or_none()
             return None if row is None else entry_of_row(row)
 
@@ -209,19 +204,28 @@ class SqlHistory:
         return [model for _, (model,), _ in use]
 
 
-def _uses(tx: sa.Connection, budgets: Iterable[KeyBudget], *, now_us: int) -> list[BudgetUse]:
-    """Return the use of budgets in their current periods. Reads one row for each by its primary key."""
-    uses = []
+def _uses(tx: sa.Connection, budgets: Mapping[str, Sequence[KeyBudget]], *, now_us: int) -> dict[str, list[BudgetUse]]:
+    """Return the use of the budgets of each key in their current periods. Reads their rows by primary key."""
+    periods = {budget.id: budget.period_at(now_us) for of_key in budgets.values() for budget in of_key}
     columns = budget_period.c
-    for budget in budgets:
-        period = budget.period_at(now_us)
-        query = sa.select(columns.spent, columns.pending).where(
-            columns.budget_id == budget.id, columns.starts_at_us == period.starts_at_us
-        )
-        row = tx.execute(query).one_or_none()
-        spent, pending = (0, 0) if row is None else row
-        uses.append(BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us))
-    return uses
+    query = sa.select(columns.budget_id, columns.starts_at_us, columns.spent, columns.pending).where(
+        columns.budget_id.in_(periods),
+        columns.starts_at_us.in_({period.starts_at_us for period in periods.values()}),
+    )
+    rows = tx.execute(query).all() if periods else []
+    counters = {(row.budget_id, row.starts_at_us): (row.spent, row.pending) for row in rows}
+    return {
+        key_id: [
+            _use(budget, periods[budget.id], counters.get((budget.id, periods[budget.id].starts_at_us), (0, 0)))
+            for budget in of_key
+        ]
+        for key_id, of_key in budgets.items()
+    }
+
+
+def _use(budget: KeyBudget, period: BudgetPeriod, counters: tuple[int, int]) -> BudgetUse:
+    spent, pending = counters
+    return BudgetUse(budget=budget, spent=spent, pending=pending, resets_at_us=period.ends_at_us)
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> RequestRecord:

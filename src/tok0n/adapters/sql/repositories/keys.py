@@ -162,11 +162,17 @@ def select(tx: sa.Connection, query: "sa.Select[Any]") -> list[ApiKey]:
             prefix=row.prefix, last_four=row.last_four, created_at_us=row.created_at_us, ends_at_us=row.ends_at_us
         )
         secrets[row.api_key_id].append(secret)
-    budgets: dict[str, list[KeyBudget]] = {row.id: [] for row in rows}
-    of_budgets = sa.select(key_budget).where(key_budget.c.api_key_id.in_(selected))
-    for row in sorted(tx.execute(of_budgets).all(), key=_budget_order):
-        budgets[row.api_key_id].append(budget_of(row))
-    return [_key(row, tuple(secrets[row.id]), tuple(budgets[row.id])) for row in rows]
+    budgets = budgets_by_key(tx, selected)
+    return [_key(row, tuple(secrets[row.id]), tuple(budgets.get(row.id, ()))) for row in rows]
+
+
+def budgets_by_key(tx: sa.Connection, key_ids: "sa.Select[Any]") -> dict[str, list[KeyBudget]]:
+    """Return the budgets of each key that has any. `key_ids` selects the ids of the keys."""
+    budgets: dict[str, list[KeyBudget]] = {}
+    rows = tx.execute(sa.select(key_budget).where(key_budget.c.api_key_id.in_(key_ids))).all()
+    for row in sorted(rows, key=_budget_order):
+        budgets.setdefault(row.api_key_id, []).append(budget_of(row))
+    return budgets
 
 
 _NEVER_US = 2**62

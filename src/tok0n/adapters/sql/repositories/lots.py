@@ -1,14 +1,21 @@
 """The `Lots` port in SQL. Every query seeks by index, however long the history of the account is."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from tok0n.adapters.sql.repositories.entry_search import ENTRIES_READ, first_with_less, last_before, nearest_of
+from tok0n.adapters.sql.repositories.entry_search import (
+    ENTRIES_READ,
+    UseStart,
+    first_with_less,
+    last_before_each,
+    nearest,
+)
 from tok0n.adapters.sql.repositories.use import AFTER_QUARTERS, use_of_buckets
-from tok0n.adapters.sql.schema import ledger_entry, pack_order, request, wallet
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.schema import ledger_entry, pack_order, wallet
+from tok0n.adapters.sql.store import Row, SqlStore, fetch
 from tok0n.domain.history import UseFilter
 from tok0n.domain.ledger import MICROSECONDS_PER_QUARTER_HOUR, EntryKind
 from tok0n.domain.lots import MICROS_PER_CENT, LotEntry, Position, PriceChange, UsageEntry, UsagePoint
@@ -17,6 +24,20 @@ from tok0n.domain.orders import cents_without_tax
 _entry = ledger_entry.c
 _IS_CHANGE = _entry.kind != sa.literal_column("'usage'")
 """The condition of the index `ledger_entry_change`. With a parameter, SQLite could not use the index."""
+
+
+_CHANGES = (
+    "SELECT token_class, id, number, posted_after FROM ledger_entry"
+    " WHERE account_id = :account_id AND kind <> 'usage' ORDER BY token_class, number"
+)
+_USED_BETWEEN = """
+SELECT {point} AS point, request.api_key_id, request.model, CAST(-sum(page.amount) AS BIGINT), count(*)
+FROM (
+    SELECT request_id, amount FROM ledger_entry
+    WHERE account_id = :account_id AND id > :after_{point} AND id < :end_{point} AND request_id IS NOT NULL
+    ORDER BY id LIMIT {rows_max}
+) AS page CROSS JOIN request WHERE request.id = page.request_id GROUP BY request.api_key_id, request.model
+"""
 
 
 class SqlLots:
@@ -48,7 +69,6 @@ class SqlLots:
         paid = paid.where(order.account_id == account_id, order.paid_cents.is_not(None))
 
         def fn(tx: sa.Connection) -> dict[str, list[LotEntry]]:
-            force_index_scans(tx)
             orders = {row.id: row for row in tx.execute(paid)}
             changes: dict[str, list[LotEntry]] = {}
             for row in tx.execute(entries):
@@ -63,7 +83,6 @@ class SqlLots:
         query = query.where(_entry.request_id.in_(request_ids), _entry.account_id.concat("") == account_id)
 
         def fn(tx: sa.Connection) -> dict[str, tuple[str, UsageEntry]]:
-            force_index_scans(tx)
             return {
                 row.request_id: (
                     row.token_class,
@@ -74,28 +93,40 @@ class SqlLots:
 
         return await self._store.read(fn)
 
-    async def positions(self, account_id: str, *, before_us: int | None = None) -> dict[str, Position | None]:
-        def fn(tx: sa.Connection) -> dict[str, Position | None]:
-            force_index_scans(tx)
+    async def positions(self, account_id: str, *, before_us: Sequence[int | None]) -> list[dict[str, Position | None]]:
+        times_us = [at_us for at_us in before_us if at_us is not None]
+
+        def fn(tx: sa.Connection) -> list[dict[str, Position | None]]:
             rows = tx.execute(sa.select(wallet).where(wallet.c.account_id == account_id)).all()
             current = {row.token_class: Position(number=row.entries, posted_after=row.posted) for row in rows}
-            if before_us is None:
-                return dict(current)
-            last_id = last_before(tx, account_id, before_us)
-            if last_id == _newest_id(tx, account_id):
-                return dict(current)
-            return {
-                name: position_before(tx, account_id, name, last_id + 1, current=now) for name, now in current.items()
-            }
+            last_ids = iter(last_before_each(tx, account_id, times_us))
+            newest_id = _newest_id(tx, account_id) if times_us else 0
+            changes = changes_of(tx, account_id) if times_us else {}
+            positions: list[dict[str, Position | None]] = []
+            for at_us in before_us:
+                last_id = newest_id if at_us is None else next(last_ids)
+                positions.append(
+                    dict(current)
+                    if last_id == newest_id
+                    else {
+                        name: position_before(
+                            tx, account_id, name, last_id + 1, current=now, changes=changes.get(name, [])
+                        )
+                        for name, now in current.items()
+                    }
+                )
+            return positions
 
         return await self._store.read(fn)
 
-    async def first_use_after(self, account_id: str, change: PriceChange, *, token_class: str) -> UsagePoint | None:
-        def fn(tx: sa.Connection) -> UsagePoint | None:
-            force_index_scans(tx)
-            return _first_use_after(tx, account_id, change, token_class)
+    async def first_uses(self, account_id: str, changes: Sequence[tuple[str, PriceChange]]) -> list[UsagePoint | None]:
+        def fn(tx: sa.Connection) -> list[UsagePoint | None]:
+            ids = changes_of(tx, account_id)
+            newest_id = _newest_id(tx, account_id)
+            starts = [_use_start(ids.get(name, []), name, change, newest_id=newest_id) for name, change in changes]
+            return [None if row is None else _usage_point(row) for row in first_with_less(tx, account_id, starts)]
 
-        return await self._store.read(fn)
+        return await self._store.read(fn) if changes else []
 
     async def tokens_of_keys(
         self, account_id: str, *, until: Sequence[UsagePoint | int | None]
@@ -104,7 +135,6 @@ class SqlLots:
         starts = sorted({0, *quarters})
 
         def fn(tx: sa.Connection) -> list[dict[tuple[str, str], int] | None]:
-            force_index_scans(tx)
             use = use_of_buckets(
                 tx,
                 account_id,
@@ -113,8 +143,10 @@ class SqlLots:
                 starts=starts[:-1],
                 summed=("charged",),
             )
+            points = [point for point in until if isinstance(point, UsagePoint)]
+            in_quarters = iter(_used_in_quarters(tx, account_id, points))
             return [
-                _add_entries(tx, account_id, _before_quarter(use, quarter), point)
+                _added(_before_quarter(use, quarter), next(in_quarters) if isinstance(point, UsagePoint) else {})
                 for quarter, point in zip(quarters, until, strict=True)
             ]
 
@@ -147,19 +179,34 @@ def _newest_id(tx: sa.Connection, account_id: str) -> int:
     return tx.scalar(newest) or 0
 
 
-def _first_use_after(tx: sa.Connection, account_id: str, change: PriceChange, token_class: str) -> UsagePoint | None:
-    """Find the entry between two changes of a wallet, where its posted tokens only decrease."""
-    of_class = sa.select(_entry.id).where(
-        _entry.account_id == account_id, _entry.token_class == token_class, _IS_CHANGE
+class Change(NamedTuple):
+    """An entry of a wallet that is no usage."""
+
+    id: int
+    number: int
+    posted_after: int
+
+
+def changes_of(tx: sa.Connection, account_id: str) -> dict[str, list[Change]]:
+    """Return the entries of each wallet that are no usage, by their numbers."""
+    changes: dict[str, list[Change]] = {}
+    for token_class, *change in fetch(tx, _CHANGES, account_id=account_id):
+        changes.setdefault(token_class, []).append(Change(*change))
+    return changes
+
+
+def _use_start(changes: Sequence[Change], token_class: str, price: PriceChange, *, newest_id: int) -> UseStart:
+    """Return where the usage follows an entry of a wallet. Its posted tokens only decrease until the next change."""
+    after_id = next((change.id for change in changes if change.number == price.after_number), 0)
+    end_id = next((change.id for change in changes if change.number > price.after_number), newest_id + 1)
+    return UseStart(token_class, after_id, end_id, price.posted)
+
+
+def _usage_point(row: Row) -> UsagePoint:
+    row_id, _, number, amount, posted_after, at_us = row
+    return UsagePoint(
+        row_id=row_id, at_us=at_us, before=Position(number=number - 1, posted_after=posted_after - amount)
     )
-    last_id = tx.scalar(of_class.where(_entry.number == change.after_number)) or 0
-    next_id = tx.scalar(of_class.where(_entry.number > change.after_number).order_by(_entry.number).limit(1))
-    end_id = _newest_id(tx, account_id) + 1 if next_id is None else next_id
-    entry = first_with_less(tx, account_id, token_class, posted=change.posted, after_id=last_id, end_id=end_id)
-    if entry is None:
-        return None
-    before = Position(number=entry.number - 1, posted_after=entry.posted_after - entry.amount)
-    return UsagePoint(row_id=int(entry.id), at_us=entry.created_at_us, before=before)
 
 
 def _quarter_of(point: UsagePoint | int | None) -> int:
@@ -180,59 +227,68 @@ def _before_quarter(use: Mapping[tuple[int, tuple[str, ...]], list[int]], quarte
     return tokens
 
 
-def _add_entries(
-    tx: sa.Connection, account_id: str, tokens: dict[tuple[str, str], int], until: UsagePoint | int | None
+def _added(
+    tokens: dict[tuple[str, str], int], more: Mapping[tuple[str, str], int] | None
 ) -> dict[tuple[str, str], int] | None:
-    """Add what was used from the start of the quarter hour of `until` to `until` itself, if that is an entry.
+    if more is None:
+        return None
+    for key, added in more.items():
+        tokens[key] = tokens.get(key, 0) + added
+    return tokens
 
-    Returns None if these are too many entries to read.
+
+def _used_in_quarters(
+    tx: sa.Connection, account_id: str, points: Sequence[UsagePoint]
+) -> list[dict[tuple[str, str], int] | None]:
+    """Return what was used from the start of the quarter hour of each point to the point, by key and model.
+
+    None if these are too many entries to read.
     """
-    if not isinstance(until, UsagePoint):
-        return tokens
-    start_us = until.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR
-    entries = _entries_of_keys(account_id, first_id=last_before(tx, account_id, start_us) + 1, end_id=until.row_id)
-    rows = tx.execute(entries).all()
-    for key_id, model, amount in rows:
-        tokens[key_id, model] = tokens.get((key_id, model), 0) - amount
-    return tokens if len(rows) < ENTRIES_READ[-1] else None
+    if not points:
+        return []
+    starts_us = [point.at_us // MICROSECONDS_PER_QUARTER_HOUR * MICROSECONDS_PER_QUARTER_HOUR for point in points]
+    values: dict[str, Any] = {}
+    for index, (point, last_id) in enumerate(zip(points, last_before_each(tx, account_id, starts_us), strict=True)):
+        values |= {f"after_{index}": last_id, f"end_{index}": point.row_id}
+    used: list[dict[tuple[str, str], int]] = [{} for _ in points]
+    entries = [0] * len(points)
+    for index, key_id, model, tokens, rows in fetch(tx, _used_between(len(points)), account_id=account_id, **values):
+        used[index][key_id, model] = tokens
+        entries[index] += rows
+    return [tokens if rows < ENTRIES_READ[-1] else None for tokens, rows in zip(used, entries, strict=True)]
 
 
-def _entries_of_keys(account_id: str, *, first_id: int, end_id: int) -> "sa.Select[Any]":
-    """Select the key, the model and the amount of the usage entries from `first_id` to `end_id`."""
-    entries = sa.select(_entry.request_id, _entry.amount).where(
-        _entry.account_id == account_id, _entry.id >= first_id, _entry.id < end_id, _entry.request_id.is_not(None)
-    )
-    page = entries.order_by(_entry.id).limit(ENTRIES_READ[-1]).subquery()
-    return sa.select(request.c.api_key_id, request.c.model, page.c.amount).join_from(
-        page, request, request.c.id == page.c.request_id
-    )
+@functools.cache
+def _used_between(points: int) -> str:
+    return " UNION ALL ".join(_USED_BETWEEN.format(point=point, rows_max=ENTRIES_READ[-1]) for point in range(points))
 
 
 def position_before(
-    tx: sa.Connection, account_id: str, token_class: str, first_id: int, *, current: Position
+    tx: sa.Connection,
+    account_id: str,
+    token_class: str,
+    first_id: int,
+    *,
+    current: Position,
+    changes: Sequence[Change],
 ) -> Position | None:
-    """Return where a wallet stood before the account's entry `first_id`, if its nearest entries aren't too far away."""
-    of_account = sa.select(ledger_entry).where(_entry.account_id == account_id)
-    of_class = of_account.where(_entry.token_class == token_class, _IS_CHANGE)
-    # SQLite would seek by the plain id, and read all entries before it.
-    last_change = of_class.where(_entry.id + 0 < first_id).order_by(_entry.number.desc()).limit(1)
-    next_change = of_class.where(_entry.id + 0 >= first_id).order_by(_entry.number).limit(1)
-    last, next_ = (tx.execute(query).one_or_none() for query in (last_change, next_change))
-    after_last = Position(number=0, posted_after=0) if last is None else _position(last)
-    uses_until = current.number if next_ is None else next_.number - 1
-    if uses_until == after_last.number:
+    """Return where a wallet stood before the account's entry `first_id`, if its nearest entries aren't too far away.
+
+    `changes` are those of the wallet.
+    """
+    earlier = [change for change in changes if change.id < first_id]
+    after_last = Position(number=0, posted_after=0)
+    if earlier:
+        after_last = Position(number=earlier[-1].number, posted_after=earlier[-1].posted_after)
+    next_number = next((change.number for change in changes if change.id >= first_id), current.number + 1)
+    if next_number - 1 == after_last.number:
         return after_last
-    before = of_account.where(_entry.id < first_id).order_by(_entry.id.desc())
-    after = of_account.where(_entry.id >= first_id).order_by(_entry.id)
     for rows_max in ENTRIES_READ:
-        row = tx.execute(nearest_of(before.limit(rows_max).subquery(), token_class, newest=True)).one_or_none()
+        row = nearest(tx, account_id, token_class, row_id=first_id, newest=True, rows_max=rows_max)
         if row is not None:
-            return _position(row)
-        row = tx.execute(nearest_of(after.limit(rows_max).subquery(), token_class, newest=False)).one_or_none()
+            _, _, number, _, posted_after, _ = row
+            return Position(number=number, posted_after=posted_after)
+        row = nearest(tx, account_id, token_class, row_id=first_id, newest=False, rows_max=rows_max)
         if row is not None:
-            return Position(number=row.number - 1, posted_after=row.posted_after - row.amount)
+            return _usage_point(row).before
     return None
-
-
-def _position(row: sa.Row[Any]) -> Position:
-    return Position(number=row.number, posted_after=row.posted_after)

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.entry_search import last_before
-from tok0n.adapters.sql.repositories.lots import position_before
+from tok0n.adapters.sql.repositories.lots import changes_of, position_before
 from tok0n.adapters.sql.schema import ledger_entry, wallet
-from tok0n.adapters.sql.store import SqlStore, force_index_scans
+from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.history import LedgerEntry
 from tok0n.domain.ledger import EntryKind
 from tok0n.domain.lots import Position
@@ -37,7 +37,6 @@ class SqlStatements:
             query = query.where(columns.token_class == token_class)
 
         def fn(tx: sa.Connection) -> list[LedgerEntry]:
-            force_index_scans(tx)
             first_id = 0 if since_us is None else last_before(tx, account_id, since_us) + 1
             end_ids = [] if before is None else [_row_id(tx, account_id, before)]
             if until_us is not None:
@@ -55,15 +54,18 @@ class SqlStatements:
         query = sa.select(wallet).where(wallet.c.account_id == account_id).order_by(wallet.c.token_class)
 
         def fn(tx: sa.Connection) -> dict[str, int]:
-            force_index_scans(tx)
             last_id = last_before(tx, account_id, at_us)
             wallets = tx.execute(query).all()
             if len(wallets) == 1:
                 return {wallets[0].token_class: _posted(tx, account_id, wallets[0].token_class, last_id)}
             balances = {}
+            changes = changes_of(tx, account_id)
             for row in wallets:
                 current = Position(number=row.entries, posted_after=row.posted)
-                position = position_before(tx, account_id, row.token_class, last_id + 1, current=current)
+                of_class = changes.get(row.token_class, [])
+                position = position_before(
+                    tx, account_id, row.token_class, last_id + 1, current=current, changes=of_class
+                )
                 if position is None:
                     balances[row.token_class] = _posted(tx, account_id, row.token_class, last_id)
                 else:
@@ -75,12 +77,7 @@ class SqlStatements:
     async def first_entry_at_us(self, account_id: str) -> int | None:
         columns = ledger_entry.c
         query = sa.select(columns.created_at_us).where(columns.account_id == account_id).order_by(columns.id).limit(1)
-
-        def fn(tx: sa.Connection) -> int | None:
-            force_index_scans(tx)
-            return tx.scalar(query)
-
-        return await self._store.read(fn)
+        return await self._store.read(lambda tx: tx.scalar(query))
 
 
 def _row_id(tx: sa.Connection, account_id: str, entry_id: str) -> int:
