@@ -25,8 +25,10 @@ HELD_OTHERWISE = {
     "add_fk request.api_key_id",
     "add_fk ledger_entry.account_id",
     "add_fk ledger_entry.request_id",
+    "add_fk usage_quarter.account_id",
+    "add_fk usage_quarter.api_key_id",
 }
-"""The foreign keys that PostgreSQL does not check: triggers of `postgres/guards.sql` replace them."""
+"""The foreign keys that PostgreSQL does not check (docs/adr/0012): triggers of `postgres/guards.sql` replace them."""
 
 
 SCHEMA = Path(migrate.__file__).parent / "schema.sql"

@@ -60,9 +60,9 @@ def guards(engine: Engine) -> list[str]:
     return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards.sql")
 
 
-def document_guards(engine: Engine) -> list[str]:
-    """Return the statements that create the triggers of documents, which need the function of `guards`."""
-    return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "document_guards.sql")
+def guards_0104(engine: Engine) -> list[str]:
+    """Return the statements for the guards that schema 0104 adds, which need the function of `guards`."""
+    return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards_0104.sql")
 
 
 def batch_function() -> str:

@@ -75,7 +75,7 @@ def upgrade(tx: sa.Connection) -> list[str]:
 def _create(tx: sa.Connection) -> None:
     """Create the tables, the triggers that guard them, PostgreSQL's function, and the version of the schema."""
     engine = ddl.engine_of(tx)
-    for statement in (*ddl.tables(engine), *ddl.guards(engine), *ddl.document_guards(engine)):
+    for statement in (*ddl.tables(engine), *ddl.guards(engine), *ddl.guards_0104(engine)):
         tx.exec_driver_sql(statement)
     if engine == "postgresql":
         tx.exec_driver_sql(ddl.batch_function())

@@ -135,5 +135,5 @@ def upgrade(tx: sa.Connection) -> None:
     if engine == "postgresql":
         tx.exec_driver_sql("DROP FUNCTION tok0n_ledger_batch")
         tx.exec_driver_sql(ddl.batch_function())
-    for statement in ddl.document_guards(engine):
+    for statement in ddl.guards_0104(engine):
         tx.exec_driver_sql(statement)
