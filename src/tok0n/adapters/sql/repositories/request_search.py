@@ -6,8 +6,7 @@ billed, and requests in progress have partial indexes that other requests don't 
 index: `request_scan` limits how much of the history is searched for them.
 """
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -153,15 +152,36 @@ def _charged(
         model=filters.model,
         api_key_id=filters.api_key_id,
     )
+    request_ids: list[str] = []
+    for quarters in quarters_of_use(tx, account_id, use, requests_min=rows_max):
+        ranges = []
+        for first, last in _ranges(quarters):
+            start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * MICROSECONDS_PER_QUARTER_HOUR))
+            end = min(upper, ids.first_request_id((last + 1) * MICROSECONDS_PER_QUARTER_HOUR))
+            if start < end:
+                ranges.append((start, end))
+                upper = start
+        request_ids += _newest_in(tx, query, ranges, rows_max=rows_max - len(request_ids))
+        if len(request_ids) >= rows_max:
+            break
+    return request_ids
+
+
+def _newest_in(
+    tx: sa.Connection, query: "sa.Select[tuple[str]]", ranges: Sequence[tuple[str, str]], *, rows_max: int
+) -> list[str]:
+    """Return at most `rows_max` ids of `query` in ranges of ids, of which the newest must come first."""
+    if not ranges:
+        return []
+    if tx.dialect.name != "sqlite":
+        bounds = sa.values(sa.column("start", sa.Text), sa.column("end", sa.Text), name="range").data([*ranges])
+        page = query.where(request.c.id >= bounds.c.start, request.c.id < bounds.c.end).lateral()
+        # PostgreSQL reads one range after another until it has enough rows.
+        return list(tx.scalars(sa.select(page.c.id).select_from(bounds.join(page, sa.true())).limit(rows_max)))
     in_range = query.where(request.c.id >= sa.bindparam("start"), request.c.id < sa.bindparam("end"))
     request_ids: list[str] = []
-    quarters = quarters_of_use(tx, account_id, use, requests_min=rows_max)
-    for first, last in itertools.chain.from_iterable(map(_ranges, quarters)):
-        start = max(lower, ids.first_request_id(max(0, first - QUARTERS_TO_CHARGE) * MICROSECONDS_PER_QUARTER_HOUR))
-        end = min(upper, ids.first_request_id((last + 1) * MICROSECONDS_PER_QUARTER_HOUR))
-        if start < end:
-            request_ids += tx.scalars(in_range, {"start": start, "end": end})
-            upper = start
+    for start, end in ranges:  # SQLite has no lateral join.
+        request_ids += tx.scalars(in_range, {"start": start, "end": end})
         if len(request_ids) >= rows_max:
             break
     return request_ids

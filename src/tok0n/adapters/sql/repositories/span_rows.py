@@ -34,7 +34,7 @@ of the interval. So rows between two intervals are read once: added to one and s
 _SELECT = "SELECT span_{index}.number, {columns} FROM span_{index} CROSS JOIN {rows}{group}"
 _ROWS = """{table} AS u
 WHERE u.account_id = :account_id AND u.quarter >= span_{index}.first AND u.quarter < span_{index}.until{conditions}"""
-LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS u"
+LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS {name}"
 """Makes PostgreSQL seek the rows of one span after another. The `OFFSET` keeps the planner from joining otherwise.
 
 SQLite has no lateral join, but keeps the order of a cross join.
@@ -158,7 +158,7 @@ def _read(
             conditions += f" AND u.span_quarters = {part.span_quarters}"
         rows = _ROWS.format(table=part.table, index=index, conditions=conditions)
         if tx.dialect.name != "sqlite":
-            rows = LATERAL.format(rows=rows)
+            rows = LATERAL.format(rows=rows, name="u")
         grouped = "" if group is None else f" GROUP BY {', '.join([f'span_{index}.number', *group])}"
         selects.append(_SELECT.format(index=index, columns=", ".join(columns), rows=rows, group=grouped))
     if not selects:

@@ -3,12 +3,15 @@
 `usage_rollup` says which days are complete. Every function must read it in the snapshot in which it reads the sums.
 """
 
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.span_rows import (
     LATERAL,
+    LENGTHS,
     QUARTERS_PER_DAY,
     SpanRows,
     by_interval,
@@ -24,15 +27,20 @@ AFTER_QUARTERS = 2**40
 """After every quarter hour."""
 
 _QUARTERS_OF_DAYS = """
-WITH RECURSIVE place (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM place WHERE number < 95)
-SELECT DISTINCT u.quarter FROM usage_span AS d CROSS JOIN place CROSS JOIN {rows}
-{condition} d.account_id = :account_id AND d.span_quarters = 96 AND d.quarter >= :first AND d.quarter <= :last{filters}
-ORDER BY u.quarter DESC
+WITH RECURSIVE place (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM place WHERE number < 5)
+SELECT DISTINCT span_1.quarter FROM usage_span AS span_96{joins}
+WHERE span_96.account_id = :account_id AND span_96.span_quarters = 96
+    AND span_96.quarter >= :first AND span_96.quarter <= :last{conditions}{{filters}}
+ORDER BY span_1.quarter DESC
 """
-_QUARTER_OF_DAY = """usage_quarter AS u
-WHERE u.account_id = :account_id AND u.quarter = d.quarter + place.number AND u.api_key_id = d.api_key_id
-    AND u.model = d.model"""
-"""Seeks each quarter hour of each day, key and model with use, which are few if the model or the key is rare."""
+"""Seeks the six hours, the hours and the quarter hours of each day, key and model with use.
+
+They are few if the model or the key is rare.
+"""
+
+_PART_OF_SPAN = """{row}.account_id = :account_id
+    AND {row}.quarter = span_{longer}.quarter + {length} * place_{length}.number
+    AND {row}.api_key_id = span_96.api_key_id AND {row}.model = span_96.model"""
 
 
 def column_of(by: UseBy) -> str:
@@ -122,12 +130,28 @@ def _quarters_of_days(tx: sa.Connection, account_id: str, filters: UseFilter, *,
     """Return the quarter hours with matching use of the days that start from `first` to `last`."""
     values = {"account_id": account_id, "model": filters.model, "api_key_id": filters.api_key_id}
     values = {name: value for name, value in values.items() if value is not None}
-    conditions = "".join(f" AND d.{name} = :{name}" for name in values if name != "account_id")
-    is_sqlite = tx.dialect.name == "sqlite"
-    rows = _QUARTER_OF_DAY if is_sqlite else LATERAL.format(rows=_QUARTER_OF_DAY)
-    condition = "AND" if is_sqlite else "WHERE"
-    query = sa.text(_QUARTERS_OF_DAYS.format(rows=rows, condition=condition, filters=conditions))
-    return list(tx.scalars(query, values | {"first": first, "last": last}))
+    filters_text = "".join(f" AND span_96.{name} = :{name}" for name in values if name != "account_id")
+    query = _quarters_of_days_query(is_sqlite=tx.dialect.name == "sqlite").format(filters=filters_text)
+    return list(tx.scalars(sa.text(query), values | {"first": first, "last": last}))
+
+
+@functools.cache
+def _quarters_of_days_query(*, is_sqlite: bool) -> str:
+    joins = conditions = ""
+    for longer, length in itertools.pairwise(LENGTHS):
+        table = "usage_quarter" if length == 1 else "usage_span"
+        row = f"span_{length}" if is_sqlite else "u"
+        part = _PART_OF_SPAN.format(row=row, longer=longer, length=length)
+        if length > 1:
+            part += f" AND {row}.span_quarters = {length}"
+        rows = (
+            f"{table} AS {row}"
+            if is_sqlite
+            else LATERAL.format(rows=f"{table} AS u WHERE {part}", name=f"span_{length}")
+        )
+        joins += f" CROSS JOIN place AS place_{length} CROSS JOIN {rows}"
+        conditions += f" AND place_{length}.number < {longer // length}" + (f" AND {part}" if is_sqlite else "")
+    return _QUARTERS_OF_DAYS.format(joins=joins, conditions=conditions)
 
 
 def _distinct_quarters(tx: sa.Connection, account_id: str, filters: UseFilter, *, since: int) -> list[int]:
