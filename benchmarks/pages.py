@@ -12,7 +12,6 @@ that of /healthz. It hardly depends on other work of the machine. "Wall" is the 
 """
 
 import argparse
-import asyncio
 import contextlib
 import itertools
 import random
@@ -28,6 +27,7 @@ import httpx
 import large
 import servers
 import sqlalchemy as sa
+import uvloop
 from large import REQUESTS_PER_TRANSACTION, Row
 from processes import cpu_ms
 
@@ -328,10 +328,10 @@ def main() -> None:
     parser.add_argument("--only", choices=ENGINES, help="one of the engines")
     options = parser.parse_args()
     if options.only != "postgresql":
-        asyncio.run(measure_engine(options.requests, None, ()))
+        uvloop.run(measure_engine(options.requests, None, ()))  # as `tok0n serve` does
     if options.only != "sqlite":
         with servers.postgres() as (url, pid):
-            asyncio.run(measure_engine(options.requests, url, (pid,)))
+            uvloop.run(measure_engine(options.requests, url, (pid,)))
 
 
 if __name__ == "__main__":

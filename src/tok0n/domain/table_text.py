@@ -12,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = frozenset("=+-@\t\r")
 
 
 def lines(rows: Iterable[Iterable[object]]) -> str:
     """Return rows as CSV lines, each with its line ending."""
     text = io.StringIO()
-    csv.writer(text).writerows([_safe(value) if isinstance(value, str) else value for value in row] for row in rows)
+    csv.writer(text).writerows(
+        [f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value for value in row] for row in rows
+    )
     return text.getvalue()
 
 
@@ -63,7 +65,3 @@ def _cell(value: Any) -> object:
             return msgspec.json.encode(value).decode() if value else ""
         case _:
             return value
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.outcome_rollup import Progress, progress
 from tok0n.adapters.sql.repositories.outcome_rows import decode
 from tok0n.adapters.sql.repositories.span_rows import (
     SpanRows,
-    by_interval,
+    intervals_of_spans,
     rows_of_spans,
     sums_of_spans,
     targets_by_length,
@@ -124,8 +124,10 @@ def _rolled_up(
     parts = [
         SpanRows(table="request_outcome", spans=[*targets], span_quarters=length) for length, targets in lengths.items()
     ]
-    for start, sign, (_, series, value) in by_interval(lengths, stored(parts)):
-        sums[start, series] += sign * value
+    intervals = intervals_of_spans(lengths)
+    for number, series, value in stored(parts):
+        for start, sign in intervals[number]:
+            sums[start, series] += sign * value
     return sums
 
 

@@ -7,7 +7,7 @@ rows at its edges.
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -93,15 +93,9 @@ def _split(start: int, end: int, lengths: Sequence[int], long_until: int) -> Ite
                 yield part_length, part_since, part_until, sign * part_sign
 
 
-def by_interval(lengths: Mapping[int, Targets], rows: Iterable[Row]) -> Iterator[tuple[int, int, Row]]:
-    """Yield each row once for each interval in which it counts: the start of the interval, 1 or -1, and the row.
-
-    A row begins with the number of its span.
-    """
-    of_spans = [intervals for targets in lengths.values() for intervals in targets.values()]
-    for row in rows:
-        for start, sign in of_spans[row[0]]:
-            yield start, sign, row
+def intervals_of_spans(lengths: Mapping[int, Targets]) -> list[list[tuple[int, int]]]:
+    """Return the intervals in which each span counts, by the number of the span: their starts, and 1 or -1."""
+    return [intervals for targets in lengths.values() for intervals in targets.values()]
 
 
 def sums_of_spans(

@@ -6,6 +6,7 @@
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from operator import add, sub
 
 import sqlalchemy as sa
 
@@ -14,7 +15,7 @@ from tok0n.adapters.sql.repositories.span_rows import (
     LENGTHS,
     QUARTERS_PER_DAY,
     SpanRows,
-    by_interval,
+    intervals_of_spans,
     sums_of_spans,
     targets_by_length,
 )
@@ -74,7 +75,7 @@ def use_of_buckets(
     the next one, the last until the end of `filters`. Without use, a bucket is missing or its sums are 0.
     """
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    end, columns = 1 + len(by), range(len(summed))
+    end, nothing = 1 + len(by), [0] * len(summed)
     until_quarter = AFTER_QUARTERS if filters.until_quarter is None else filters.until_quarter
     lengths = targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx))
     parts = [
@@ -84,13 +85,12 @@ def use_of_buckets(
         for length, targets in lengths.items()
     ]
     rows = sums_of_spans(tx, account_id, filters, parts, by=by, summed=summed)
-    for start, sign, row in by_interval(lengths, rows):
-        key = start, row[1:end]
-        bucket = sums.get(key)
-        if bucket is None:
-            bucket = sums[key] = [0] * len(summed)
-        for index in columns:
-            bucket[index] += sign * row[end + index]
+    intervals = intervals_of_spans(lengths)
+    for row in rows:
+        names, values = row[1:end], row[end:]
+        for start, sign in intervals[row[0]]:
+            bucket = start, names
+            sums[bucket] = [*map(add if sign > 0 else sub, sums.get(bucket, nothing), values)]
     return sums
 
 
