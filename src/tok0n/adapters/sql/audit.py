@@ -29,7 +29,7 @@ from tok0n.adapters.sql.store import Row, fetch, force_index_scans, force_merge_
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000
-REQUESTS_PER_STEP = 50_000
+REQUESTS_PER_STEP = 200_000
 IDS_PER_STEP = 50_000
 ACCOUNTS_PER_STEP = 1_000
 PERIODS_PER_STEP = 10_000
@@ -61,20 +61,23 @@ _IS_WRONG = """(
     OR (status = 'PENDING') <> (resolved_at_us IS NULL)
     OR (status = 'SETTLED' AND charged + shortfall <> total_tokens)
 )"""
-_REQUESTS = """
-SELECT budget_periods, max(page.id), count(*), sum(shortfall), count(e.id),
-    sum(CASE WHEN e.id <= :final THEN -amount ELSE 0 END), sum(CASE WHEN {is_wrong} THEN 1 ELSE 0 END)
-FROM (
-    SELECT id, account_id, token_class, budget_periods, status, charged, shortfall, total_tokens, resolved_at_us
-    FROM request WHERE id > :after AND id <= :last ORDER BY id LIMIT :rows
-) AS page LEFT JOIN ledger_entry e ON e.request_id = page.id AND e.request_id > :after
-GROUP BY budget_periods
+_PAGE_END = "SELECT id FROM request WHERE id > :after AND id <= :last ORDER BY id LIMIT 1 OFFSET :rows - 1"
+_PAGE = """
+FROM request AS page LEFT JOIN ledger_entry e
+ON e.request_id = page.id AND e.request_id > :after AND e.request_id <= :last
+WHERE page.id > :after AND page.id <= :last
 """
-_WRONG_REQUESTS = """
+_REQUESTS = f"""
+SELECT count(*), sum(shortfall), count(e.id), count(CASE WHEN {_IS_WRONG} THEN 1 END), count(budget_periods) {_PAGE}
+"""
+_SPENT = f"""
+SELECT budget_periods, sum(CASE WHEN e.id <= :final THEN -amount ELSE 0 END)
+{_PAGE} AND budget_periods IS NOT NULL GROUP BY budget_periods
+"""
+_WRONG_REQUESTS = f"""
 SELECT page.id, budget_periods, status, charged, shortfall, total_tokens, resolved_at_us, e.id, amount,
     page.account_id <> e.account_id OR page.token_class <> e.token_class
-FROM request AS page LEFT JOIN ledger_entry e ON e.request_id = page.id
-WHERE page.id > :after AND page.id <= :last AND {is_wrong}
+{_PAGE} AND {_IS_WRONG}
 """
 _USAGE_ENTRIES = "SELECT count(*) FROM ledger_entry WHERE request_id > :after AND request_id <= :last"
 _DANGLING_USAGE = """
@@ -229,30 +232,33 @@ class Audit:
 
         The entries above the final id are checked when they are read.
         """
-        force_merge_joins(tx)
-        query = _REQUESTS.format(is_wrong=_IS_WRONG)
-        groups = fetch(tx, query, after=after, last=last, final=self._after, rows=REQUESTS_PER_STEP)
-        force_index_scans(tx)
-        page_end: str = max((group[1] for group in groups), default=_AFTER_ALL_IDS)
-        page = {"after": after, "last": page_end}
-        entries = wrong = 0
-        for column, _, requests_of_group, shortfall, entries_of_group, spent, wrong_of_group in groups:
-            self._requests += requests_of_group
-            self._shortfall += int(shortfall)
-            entries += entries_of_group
-            wrong += wrong_of_group
-            for period_id in period_ids(column):
-                self._sums.spent[period_id] += int(spent)
-        if wrong:
-            for row in fetch(tx, _WRONG_REQUESTS.format(is_wrong=_IS_WRONG), **page, final=self._after):
-                self._report_request(*row)
+        is_end = after == last
+        page_end = _AFTER_ALL_IDS if is_end else _one(tx, _PAGE_END, after=after, last=last, rows=REQUESTS_PER_STEP)
+        page = {"after": after, "last": page_end or last}
+        entries = 0 if is_end else self._read_page(tx, page)
         if entries != _one(tx, _USAGE_ENTRIES, **page):
             for entry_id, request_id in fetch(tx, _DANGLING_USAGE, **page, final=self._after):
                 self._report(f"entry {entry_id}", f"its request {request_id} does not exist")
-        if not groups:
+        if is_end:
             return None
         self._check_owners(tx, page)
-        return page_end
+        return page["last"]
+
+    def _read_page(self, tx: sa.Connection, page: dict[str, str]) -> int:
+        """Check a page of requests. Returns the number of their entries."""
+        force_merge_joins(tx)
+        ((requests, shortfall, entries, wrong, with_budgets),) = fetch(tx, _REQUESTS, **page, final=self._after)
+        if with_budgets:
+            for column, spent in fetch(tx, _SPENT, **page, final=self._after):
+                for period_id in period_ids(column):
+                    self._sums.spent[period_id] += int(spent)
+        force_index_scans(tx)
+        self._requests += requests
+        self._shortfall += int(shortfall)
+        if wrong:
+            for row in fetch(tx, _WRONG_REQUESTS, **page, final=self._after):
+                self._report_request(*row)
+        return int(entries)
 
     def _check_owners(self, tx: sa.Connection, page: dict[str, str]) -> None:
         """The account and the API key of each request exist."""
