@@ -6,7 +6,7 @@ rows at its edges.
 
 import itertools
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,9 +31,19 @@ Each value lists the intervals to whose sums the rows are added (1) or from whic
 of the interval. So rows between two intervals are read once: added to one and subtracted from the other.
 """
 
-_SELECT = "SELECT span_{index}.number, {columns} FROM span_{index} CROSS JOIN {rows}{group}"
+Intervals = tuple[tuple[int, int], ...]
+"""The start of each interval in which the spans of a number count, and 1 or -1."""
+
+Span = tuple[int, int, int, int]
+"""The number of a span, 1 or -1, its first quarter hour, and the one after the last.
+
+Spans of the same number are added up, those with -1 subtracted.
+"""
+
+_SELECT = "SELECT span.number AS number, {columns} FROM span_{index} AS span CROSS JOIN {rows}"
+_GROUPED = "SELECT number, {columns} FROM ({selects}) AS part GROUP BY {group}"
 _ROWS = """{table} AS u
-WHERE u.account_id = :account_id AND u.quarter >= span_{index}.first AND u.quarter < span_{index}.until{conditions}"""
+WHERE u.account_id = :account_id AND u.quarter >= span.first AND u.quarter < span.until{conditions}"""
 LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS {name}"
 """Makes PostgreSQL seek the rows of one span after another. The `OFFSET` keeps the planner from joining otherwise.
 
@@ -42,18 +52,11 @@ SQLite has no lateral join, but keeps the order of a cross join.
 
 
 class SpanRows(NamedTuple):
-    """The rows of a table in spans: from their first quarter hour (inclusive) to their second (exclusive).
-
-    `span_quarters` selects the rows of that length, in a table that has several.
-    """
+    """The rows of a table in spans. `span_quarters` selects the rows of that length, in a table that has several."""
 
     table: str
-    spans: Sequence[tuple[int, int]]
+    spans: Sequence[Span]
     span_quarters: int | None = None
-
-    def are_single(self, by: Sequence[str]) -> bool:
-        """Whether each span has a single row for each value of the columns `by`."""
-        return len(by) == len(SERIES) and all(until - first == self.span_quarters for first, until in self.spans)
 
 
 def targets_by_length(
@@ -93,9 +96,20 @@ def _split(start: int, end: int, lengths: Sequence[int], long_until: int) -> Ite
                 yield part_length, part_since, part_until, sign * part_sign
 
 
-def intervals_of_spans(lengths: Mapping[int, Targets]) -> list[list[tuple[int, int]]]:
-    """Return the intervals in which each span counts, by the number of the span: their starts, and 1 or -1."""
-    return [intervals for targets in lengths.values() for intervals in targets.values()]
+def number_spans(lengths: Mapping[int, Targets]) -> tuple[dict[int, list[Span]], list[Intervals]]:
+    """Return the spans by the length of their rows, and the intervals of each number.
+
+    Spans that count in the same intervals, or with all signs changed, have the same number, so that the database adds
+    them up.
+    """
+    numbers: dict[Intervals, int] = {}
+    spans: dict[int, list[Span]] = {length: [] for length in lengths}
+    for length, targets in lengths.items():
+        for (first, until), intervals in targets.items():
+            (_, first_sign), *_ = in_order = sorted(intervals)
+            of_number = tuple((start, sign * first_sign) for start, sign in in_order)
+            spans[length].append((numbers.setdefault(of_number, len(numbers)), first_sign, first, until))
+    return spans, list(numbers)
 
 
 def sums_of_spans(
@@ -107,55 +121,69 @@ def sums_of_spans(
     by: Sequence[str],
     summed: Sequence[str],
 ) -> Sequence[Row]:
-    """Return rows of the number of a span, the values of the columns `by`, and the sums of the columns `summed`.
-
-    Spans are numbered from 0, across all parts.
-    """
-    names = [f"u.{name}" for name in by]
-    # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
-    sums = [*names, *(f"CAST(sum(u.{name}) AS BIGINT)" for name in summed)]
-    single = [*names, *(f"u.{name}" for name in summed)]
+    """Return rows of the number of spans, the values of the columns `by`, and the sums of the columns `summed`."""
+    shared = Counter(number for part in parts for number, *_ in part.spans)
+    single = [part for part in parts if len(by) == len(SERIES) and _are_single(part, shared)]
     # SQLite would sort the rows to group them, for nothing if each group has a single row.
-    return _read(
-        tx,
-        account_id,
-        filters,
-        [(rows, single, None) if rows.are_single(by) else (rows, sums, names) for rows in parts],
-    )
+    several = [part for part in parts if part not in single]
+    values = [*(f"u.{name} AS {name}" for name in by), *(f"span.sign * u.{name} AS {name}" for name in summed)]
+    selects = _selects(tx, filters, single, values, first_index=0)
+    grouped = _selects(tx, filters, several, values, first_index=len(single))
+    if grouped:
+        # PostgreSQL adds up 64-bit integers to a numeric, which is slow to read.
+        columns = [*by, *(f"CAST(sum({name}) AS BIGINT)" for name in summed)]
+        text = _GROUPED.format(
+            columns=", ".join(columns),
+            selects=" UNION ALL ".join(select for _, select in grouped),
+            group=", ".join(["number", *by]),
+        )
+        selects.append((", ".join(spans for spans, _ in grouped), text))
+    return _read(tx, account_id, filters, selects)
+
+
+def _are_single(part: SpanRows, shared: Mapping[int, int]) -> bool:
+    """Whether each number has a single row for each key and model."""
+    return all(until - first == part.span_quarters and shared[number] == 1 for number, _, first, until in part.spans)
 
 
 def rows_of_spans(
     tx: sa.Connection, account_id: str, filters: UseFilter, parts: Sequence[SpanRows], *, columns: Sequence[str]
 ) -> Sequence[Row]:
-    """Return each row as the number of its span and the columns. Spans are numbered from 0, across all parts."""
-    return _read(tx, account_id, filters, [(rows, [f"u.{name}" for name in columns], None) for rows in parts])
+    """Return each row as the number of its span, 1 or -1, and the columns."""
+    selects = _selects(tx, filters, parts, ["span.sign", *(f"u.{name}" for name in columns)], first_index=0)
+    return _read(tx, account_id, filters, selects)
 
 
-def _read(
+def _selects(
     tx: sa.Connection,
-    account_id: str,
     filters: UseFilter,
-    parts: Sequence[tuple[SpanRows, Sequence[str], Sequence[str] | None]],
-) -> Sequence[Row]:
-    """Read the columns of each part with one statement, grouped by the third value unless it is None."""
-    values = {"model": filters.model, "api_key_id": filters.api_key_id}
-    parameters = {name: value for name, value in values.items() if value is not None}
-    numbers = itertools.count()
-    spans, selects = [], []
-    for index, (part, columns, group) in enumerate(parts):
-        if not part.spans:
-            continue
-        listed = ", ".join(str((next(numbers), *span)) for span in part.spans)
-        spans.append(f"span_{index} (number, first, until) AS (VALUES {listed})")
-        conditions = "".join(f" AND u.{name} = :{name}" for name in parameters)
+    parts: Sequence[SpanRows],
+    columns: Sequence[str],
+    *,
+    first_index: int,
+) -> list[tuple[str, str]]:
+    """Return the spans of each part as a common table expression, and the query that reads the columns of its rows."""
+    selects = []
+    for index, part in enumerate((part for part in parts if part.spans), first_index):
+        listed = ", ".join(map(str, part.spans))
+        conditions = "".join(f" AND u.{name} = :{name}" for name in _values_of(filters))
         if part.span_quarters is not None:
             conditions += f" AND u.span_quarters = {part.span_quarters}"
         rows = _ROWS.format(table=part.table, index=index, conditions=conditions)
         if tx.dialect.name != "sqlite":
             rows = LATERAL.format(rows=rows, name="u")
-        grouped = "" if group is None else f" GROUP BY {', '.join([f'span_{index}.number', *group])}"
-        selects.append(_SELECT.format(index=index, columns=", ".join(columns), rows=rows, group=grouped))
+        spans = f"span_{index} (number, sign, first, until) AS (VALUES {listed})"
+        selects.append((spans, _SELECT.format(index=index, columns=", ".join(columns), rows=rows)))
+    return selects
+
+
+def _values_of(filters: UseFilter) -> dict[str, str]:
+    values = {"model": filters.model, "api_key_id": filters.api_key_id}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read(tx: sa.Connection, account_id: str, filters: UseFilter, selects: Sequence[tuple[str, str]]) -> Sequence[Row]:
     if not selects:
         return []
-    query = f"WITH {', '.join(spans)} {' UNION ALL '.join(selects)}"
-    return fetch(tx, query, account_id=account_id, **parameters)
+    query = f"WITH {', '.join(spans for spans, _ in selects)} {' UNION ALL '.join(select for _, select in selects)}"
+    return fetch(tx, query, account_id=account_id, **_values_of(filters))

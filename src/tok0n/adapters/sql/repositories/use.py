@@ -15,7 +15,7 @@ from tok0n.adapters.sql.repositories.span_rows import (
     LENGTHS,
     QUARTERS_PER_DAY,
     SpanRows,
-    intervals_of_spans,
+    number_spans,
     sums_of_spans,
     targets_by_length,
 )
@@ -77,15 +77,14 @@ def use_of_buckets(
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     end, nothing = 1 + len(by), [0] * len(summed)
     until_quarter = AFTER_QUARTERS if filters.until_quarter is None else filters.until_quarter
-    lengths = targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx))
+    spans, intervals = number_spans(targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx)))
     parts = [
-        SpanRows(table="usage_quarter", spans=[*targets])
+        SpanRows(table="usage_quarter", spans=of_length)
         if length == 1
-        else SpanRows(table="usage_span", spans=[*targets], span_quarters=length)
-        for length, targets in lengths.items()
+        else SpanRows(table="usage_span", spans=of_length, span_quarters=length)
+        for length, of_length in spans.items()
     ]
     rows = sums_of_spans(tx, account_id, filters, parts, by=by, summed=summed)
-    intervals = intervals_of_spans(lengths)
     for row in rows:
         names, values = row[1:end], row[end:]
         for start, sign in intervals[row[0]]:
