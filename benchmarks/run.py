@@ -39,6 +39,7 @@ SCENARIOS = (
     "overload",
     "many_keys",
     "young_databases",
+    "neighbours",
     "streaming",
 )
 QUICK_SCENARIOS = ("throughput", "latency", "memory", "start")
