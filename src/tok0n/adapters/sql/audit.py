@@ -41,7 +41,7 @@ Steps = Generator[int, sa.Connection, AuditReport]
 """Yields the number of rows read so far, and gets the connection of the next snapshot."""
 
 _ENTRIES = """
-SELECT id, account_id, token_class, number, amount, posted_after, order_id, request_id IS NOT NULL, NULL, NULL
+SELECT id, account_id, token_class, number, amount, posted_after, order_id, request_id IS NOT NULL
 FROM ledger_entry WHERE id > :after AND id <= :last ORDER BY id
 """
 _NEWEST_ENTRIES = """
@@ -174,36 +174,38 @@ class Audit:
     def _read_entries(self, tx: sa.Connection, last: int) -> None:
         """Read the next entries up to the final id `last`."""
         last = min(last, self._after + ENTRIES_PER_STEP)
-        self._add(tx, fetch(tx, _ENTRIES, after=self._after, last=last))
+        self._add(fetch(tx, _ENTRIES, after=self._after, last=last))
         self._after = last
 
     def _read_newest_entries(self, tx: sa.Connection, last: int) -> None:
         """Read every other entry of this snapshot. Those above the final id `last` are read again."""
         rows = fetch(tx, _NEWEST_ENTRIES, after=self._after)
-        self._add(tx, [row for row in rows if row[0] not in self._seen])
+        unseen = [row for row in rows if row[0] not in self._seen]
+        self._add([row[:-2] for row in unseen])
+        for entry_id, _, _, _, amount, _, _, _, periods, wrong_id in unseen:
+            for period_id in period_ids(periods):
+                self._sums.spent[period_id] -= amount
+            if wrong_id is not None:
+                self._report_usage_entry(tx, entry_id, wrong_id)
         self._after = last
         self._seen = {row[0] for row in rows if row[0] > last}
 
-    def _add(self, tx: sa.Connection, rows: Collection[Row]) -> None:
-        posted, numbers, used = self._sums.posted, self._sums.numbers, self._sums.used
-        for entry_id, account_id, token_class, number, amount, after, order_id, is_usage, periods, wrong_id in rows:
-            wallet = (account_id, token_class)
-            running = posted[wallet] = posted.get(wallet, 0) + amount
-            if running != after:
-                self._report(f"entry {entry_id}", "posted_after is not the running sum", running, after)
-            expected = numbers.get(wallet, 0) + 1
-            if number != expected:
-                self._report(f"entry {entry_id}", "its number does not follow the previous one", expected, number)
-            numbers[wallet] = number
+    def _add(self, rows: Collection[Row]) -> None:
+        wallets = self._sums.entries
+        for entry_id, account_id, token_class, number, amount, after, order_id, is_usage in rows:
+            wallet = wallets[account_id][token_class]
+            wallet.posted += amount
+            if wallet.posted != after:
+                self._report(f"entry {entry_id}", "posted_after is not the running sum", wallet.posted, after)
+            wallet.number += 1
+            if number != wallet.number:
+                what = "its number does not follow the previous one"
+                self._report(f"entry {entry_id}", what, wallet.number, number)
+                wallet.number = number
             if is_usage:
-                used[account_id] -= amount
+                wallet.used -= amount
             if order_id is not None:
-                self._sums.order_tokens[wallet] += amount
-            if periods is not None:
-                for period_id in period_ids(periods):
-                    self._sums.spent[period_id] -= amount
-            if wrong_id is not None:
-                self._report_usage_entry(tx, entry_id, wrong_id)
+                self._sums.order_tokens[account_id, token_class] += amount
         self._entries += len(rows)
 
     def _report_usage_entry(self, tx: sa.Connection, entry_id: int, request_id: str) -> None:
@@ -337,7 +339,7 @@ class Audit:
     def _dangling_entries(self, tx: sa.Connection) -> Iterator[Difference]:
         """Every entry refers to existing rows. PostgreSQL has no foreign keys for this: see ADR 12."""
         dangling = [(*row, "request") for row in fetch(tx, _DANGLING_REVERSALS)]
-        for account_id in sorted({account_id for account_id, _ in self._sums.posted} - self._known["account"]):
+        for account_id in sorted(set(self._sums.entries) - self._known["account"]):
             if not self._exists(tx, "account", account_id):
                 rows = fetch(tx, "SELECT id, account_id FROM ledger_entry WHERE account_id = :id", id=account_id)
                 dangling += [(*row, "account") for row in rows]

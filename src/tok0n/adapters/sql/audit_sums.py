@@ -1,6 +1,6 @@
 """The sums of an audit, and their comparison with the wallets, the use, the orders and the budgets."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import msgspec
@@ -29,14 +29,23 @@ FROM pack_order WHERE account_id >= :first AND account_id <= :last GROUP BY acco
 _DEBTS = "SELECT account_id, token_class, tokens FROM debt WHERE account_id >= :first AND account_id <= :last"
 
 
+class EntrySums(msgspec.Struct):
+    """The sums of the entries of a wallet."""
+
+    posted: int = 0
+    used: int = 0
+    """The tokens of the usage entries."""
+    number: int = 0
+    """The number of the last entry."""
+
+
 class Sums(msgspec.Struct):
     """The sums of the entries that an audit has read."""
 
-    posted: dict[WalletId, int] = msgspec.field(default_factory=dict)
-    numbers: dict[WalletId, int] = msgspec.field(default_factory=dict)
-    """The number of the last entry of each wallet."""
-    used: Counter[str] = msgspec.field(default_factory=Counter)
-    """The tokens of each account's usage entries."""
+    entries: dict[str, dict[str, EntrySums]] = msgspec.field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(EntrySums))
+    )
+    """By the id of the account, and the token class."""
     order_tokens: Counter[WalletId] = msgspec.field(default_factory=Counter)
     spent: Counter[PeriodId] = msgspec.field(default_factory=Counter)
     """The charges of each period of a budget."""
@@ -49,8 +58,12 @@ class Sums(msgspec.Struct):
 
 def wrong_accounts(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iterator[Difference]:
     """Compare the wallets, the use and the orders of a page of accounts. The sums must be those of the snapshot."""
+    used = {
+        account_id: sum(entries.used for entries in sums.entries.get(account_id, {}).values())
+        for account_id in account_ids
+    }
     yield from _wrong_wallets(sums, tx, account_ids)
-    yield from wrong_use(tx, account_ids, sums.used)
+    yield from wrong_use(tx, used)
     yield from _wrong_orders(sums, tx, account_ids)
 
 
@@ -77,13 +90,14 @@ def missing_rows(sums: Sums, tx: sa.Connection) -> Iterator[Difference]:
 
     Rows of both are never deleted. One that was added after the comparison exists now.
     """
-    wallets, periods = set(sums.numbers), set(sums.spent)
+    wallets = {(account_id, token_class) for account_id, entries in sums.entries.items() for token_class in entries}
+    periods = set(sums.spent)
     for account_id, token_class, column, _ in fetch(tx, _PENDING):
         wallets.add((account_id, token_class))
         periods.update(period_ids(column))
     for wallet in sorted(wallets - sums.wallets):
         if not fetch(tx, _WALLET_EXISTS, account_id=wallet[0], token_class=wallet[1]):
-            posted = sums.posted.get(wallet, 0)
+            posted = _entries_of(sums, wallet).posted
             yield Difference(subject=_shown(wallet), what="the wallet does not exist", expected=posted, found=None)
     for budget_id, starts_at_us in sorted(periods - sums.periods):
         if not fetch(tx, _PERIOD_EXISTS, budget_id=budget_id, starts_at_us=starts_at_us):
@@ -99,10 +113,11 @@ def _wrong_wallets(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Ite
     for account_id, token_class, posted, pending, last in fetch(tx, _WALLETS, **_between(account_ids)):
         wallet = account_id, token_class
         sums.wallets.add(wallet)
+        entries = _entries_of(sums, wallet)
         expected = {
-            "posted is not the sum of the entries": (sums.posted.get(wallet, 0), posted),
+            "posted is not the sum of the entries": (entries.posted, posted),
             "pending is not the sum of the reservations": (reserved[wallet], pending),
-            "the number of entries is not the number of the last one": (sums.numbers.get(wallet, 0), last),
+            "the number of entries is not the number of the last one": (entries.number, last),
             "pending is not between 0 and posted": (min(max(pending, 0), max(posted, 0)), pending),
         }
         for what, (correct, stored) in expected.items():
@@ -125,6 +140,11 @@ def _wrong_orders(sums: Sums, tx: sa.Connection, account_ids: list[str]) -> Iter
         if expected[wallet] != (entries := sums.order_tokens[wallet]):
             what = "the entries of the orders are not the orders' tokens plus the debt"
             yield Difference(subject=_shown(wallet), what=what, expected=expected[wallet], found=entries)
+
+
+def _entries_of(sums: Sums, wallet: WalletId) -> EntrySums:
+    account_id, token_class = wallet
+    return sums.entries.get(account_id, {}).get(token_class, EntrySums())
 
 
 def _between(account_ids: list[str]) -> dict[str, str]:

@@ -47,14 +47,14 @@ _Rows = dict[int, tuple[_Values, _Values]]
 """The rows of an account by their length in quarter hours: the first quarter hour of each, and its charge."""
 
 
-def wrong_use(tx: sa.Connection, account_ids: list[str], expected: Counter[str]) -> Iterator[Difference]:
-    """Yield what is wrong in the use of accounts, whose ids are sorted: in the quarter hours, or in the sums of these.
+def wrong_use(tx: sa.Connection, expected: dict[str, int]) -> Iterator[Difference]:
+    """Yield what is wrong in the use of accounts: in the quarter hours, or in the sums of these.
 
-    `expected` has the tokens of each account's usage entries.
+    `expected` has the tokens of each account's usage entries. The ids of the accounts must be sorted.
     """
     rollup = fetch(tx, _UNTIL)
     until = rollup[0][0] if rollup else 0
-    for page in _pages(tx, account_ids):
+    for page in _pages(tx, list(expected)):
         use = _read(tx, page, until=until)
         for account_id in page:
             counted = sum(_numbers(use[account_id][1][1])) if 1 in use[account_id] else 0
