@@ -152,13 +152,13 @@ class RequestParser:
         The returned object may be reused for the next request, so copy values that must outlive the request.
         """
         buffer, begin = self.buffer, self._position
-        if buffer[begin : begin + 1] in (b"\r", b"\n"):
-            self._skip_empty_lines()
-            buffer, begin = self.buffer, self._position
         if self._template is not None and buffer.startswith(self._template.before, begin):
             head = self._read_by_template(self._template)
             if head is not None:
                 return head
+        if buffer[begin : begin + 1] in (b"\r", b"\n"):
+            self._skip_empty_lines()
+            buffer, begin = self.buffer, self._position
         checked = self._checked_bytes
         end = buffer.find(b"\r\n\r\n", checked - 3 if checked > begin + 3 else begin)
         if end < 0:

@@ -92,10 +92,10 @@ class Responder:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait(self) -> None:
-        """Wait for `wake`. The task waits for only one thing at a time: a request, or a client that reads."""
+    def _wait(self) -> asyncio.Future[None]:
+        """Return a future that `wake` resolves. The task awaits only one: for a request, or a client that reads."""
         self._waiter = self._server.loop.create_future()
-        await self._waiter
+        return self._waiter
 
     async def _run(self) -> None:
         """Respond to one request after another, until the connection closes."""
