@@ -26,7 +26,7 @@ from tok0n.adapters.sql.repositories.models import SqlModels
 from tok0n.bootstrap import wiring
 from tok0n.domain.errors import AccountingFailed
 from tok0n.domain.ledger import Balance
-from tok0n.services.reservations import Reservations
+from tok0n.services.reservations import Reservation, Reservations
 
 pytestmark = pytest.mark.anyio
 TOKENS = 1_000_000
@@ -167,7 +167,7 @@ async def test_a_settlement_whose_outcome_stayed_unknown_is_reversed(tmp_path: P
         reservations = Reservations(ledger, SystemClock())
 
         async def settle_while_the_database_goes_away() -> None:
-            async with reservations.reservation_for(new("req_1", account.id, key.id, 100)) as reservation:
+            async with Reservation(reservations, new("req_1", account.id, key.id, 100)) as reservation:
                 proxy.cut_answer_after(0)
                 settling = asyncio.create_task(reservation.settle(used("req_1", 40).usage, upstream_ms=1))
                 await proxy.cut.wait()

@@ -280,15 +280,12 @@ def rate_headers(rate: RateState) -> Headers:
     ]
 
 
+@functools.lru_cache(maxsize=1024)
 def duration(seconds: float) -> bytes:
     """Format a duration as OpenAI does in these headers: "6m0s", "1.5s", "20ms"."""
-    return _duration(round(seconds * 1000))
-
-
-@functools.lru_cache(maxsize=1024)
-def _duration(milliseconds: int) -> bytes:
+    milliseconds = round(seconds * 1000)
     if milliseconds < 1000:
         return b"%dms" % milliseconds
     minutes, rest = divmod(milliseconds, 60_000)
-    seconds = b"%gs" % (rest / 1000)
-    return b"%dm%b" % (minutes, seconds) if minutes else seconds
+    text = b"%gs" % (rest / 1000)
+    return b"%dm%b" % (minutes, text) if minutes else text

@@ -29,7 +29,7 @@ def process_id(random_bytes: bytes) -> str:
 
 def request_id(now_us: int, random_bytes: bytes) -> str:
     """Make a request id. Ids sort by their creation time in milliseconds, so new rows are adjacent in the index."""
-    return f"req_{now_us // 1000:012x}{random_bytes.hex()}"
+    return f"req_{((now_us // 1000).to_bytes(6) + random_bytes).hex()}"
 
 
 def user_id(random_bytes: bytes) -> str:

@@ -103,7 +103,9 @@ def _reject_duplicate_keys(body: JsonText, values: dict[str, Any]) -> None:
     duplicates if the body escapes colons, so such a body is always decoded again.
     """
     try:
-        has_escaped_colons = b"\\" in body and any(colon in body for colon in _ESCAPED_COLONS)
+        # `find`, because `in` tries to convert a bytes operand to an integer first, which raises an exception inside.
+        has_escapes = body.find(b"\\") >= 0
+        has_escaped_colons = has_escapes and any(colon in body for colon in _ESCAPED_COLONS)
         if not has_escaped_colons and _count(body, _COLON) == _count(_encode(values), _COLON):
             return
         _decode_pairs(body.decode())

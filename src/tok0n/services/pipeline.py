@@ -222,7 +222,7 @@ class Pipeline:
                     if request.inexact_texts:
                         request = await self._bound_exactly(caller, request)
                     new = self._new_reservation(endpoint, call, caller, request, upstream)
-                    reservation = self._reservations.reservation_for(new)
+                    reservation = Reservation(self._reservations, new)
                     try:
                         async with reservation:
                             call.reserved = new.tokens

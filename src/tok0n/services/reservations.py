@@ -35,16 +35,12 @@ NOT_METERED_CODE = "not_metered"
 
 
 class Reservations:
-    """Creates reservations, and retries the releases that failed."""
+    """The ledger of all reservations, and the releases that failed, which it retries."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.ledger = ledger
         self.clock = clock
         self.failed_releases: deque[Release] = deque(maxlen=FAILED_RELEASES_MAX)
-
-    def reservation_for(self, new: NewReservation) -> "Reservation":
-        """Return a context manager that reserves on entry and ends the reservation on exit."""
-        return Reservation(self, new)
 
     async def release(self, release: Release) -> None:
         """Release a reservation, and queue the release for a retry if it fails.
@@ -77,7 +73,7 @@ class Reservations:
 
 
 class Reservation:
-    """The tokens reserved for one request. Settle it inside the block, or it is released on exit.
+    """A context manager that reserves tokens for one request. Settle it inside the block, or it is released on exit.
 
     Set `dispatched` before any byte of the request can reach the upstream. `first_event_ms` is as in `Settlement`.
     `receipt` is set once the charge is committed, even if the task was cancelled meanwhile.

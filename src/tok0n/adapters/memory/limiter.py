@@ -163,8 +163,7 @@ class _Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._number is not None:
-            self.release()
+        self.release()
 
     async def undo(self) -> None:
         assert not self.dispatched
