@@ -11,6 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 
 from tok0n.domain.errors import AccountingFailed, AlreadyResolved, Overloaded, Tok0nError, UpstreamFailed
@@ -72,22 +73,19 @@ class Reservations:
             log.warning("charge_reversed", request=release.request_id)
 
 
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """A context manager that reserves tokens for one request. Settle it inside the block, or it is released on exit.
 
     Set `dispatched` before any byte of the request can reach the upstream. `first_event_ms` is as in `Settlement`.
     `receipt` is set once the charge is committed, even if the task was cancelled meanwhile.
     """
 
-    __slots__ = ("_is_released", "_new", "_owner", "dispatched", "first_event_ms", "receipt")
-
-    def __init__(self, owner: Reservations, new: NewReservation) -> None:
-        self._owner = owner
-        self._new = new
-        self.dispatched = False
-        self._is_released = False
-        self.first_event_ms: int | None = None
-        self.receipt: Receipt | None = None
+    _owner: Reservations
+    _new: NewReservation
+    dispatched: bool = False
+    first_event_ms: int | None = None
+    receipt: Receipt | None = None
+    _is_released: bool = False
 
     async def __aenter__(self) -> Self:
         """Reserve the tokens. Raises the errors of `ports.Ledger.reserve`."""
