@@ -92,7 +92,10 @@ def _read(tx: sa.Connection, account_ids: list[str], *, until: int) -> dict[str,
 
 
 def _wrong_spans(account_id: str, rows: _Rows, *, until: int) -> Iterator[Difference]:
-    """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours."""
+    """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours.
+
+    Compares the sums of all keys and models.
+    """
     quarters, charges = _columns(rows, 1)
     for length in reversed(LONG_LENGTHS):
         computed = _add_up(quarters, charges, length=length)
