@@ -39,6 +39,7 @@ SCENARIOS = (
     "overload",
     "many_keys",
     "young_databases",
+    "idle_keys",
     "neighbours",
     "streaming",
 )
