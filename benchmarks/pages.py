@@ -13,6 +13,7 @@ that of /healthz. It hardly depends on other work of the machine. "Wall" is the 
 
 import argparse
 import contextlib
+import gc
 import itertools
 import random
 import statistics
@@ -31,6 +32,7 @@ import uvloop
 from large import REQUESTS_PER_TRANSACTION, Row
 from processes import cpu_ms
 
+from tok0n.__main__ import GARBAGE_THRESHOLD
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request
 from tok0n.bootstrap.resources import open_store
@@ -103,6 +105,7 @@ async def measure_engine(requests: int, postgres_url: str | None, engine_pids: t
             store = gateway.services.store
             names = await store.database.read(lambda tx: find_names(tx, names))
             listener.listen()
+            gc.set_threshold(GARBAGE_THRESHOLD)
             reduce_garbage_collection()
             async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
                 for zone in ZONES:

@@ -67,6 +67,12 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def most_resident_mib(pid: int) -> float:
+    """The most memory of one process that was in RAM at once since it started."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+
+
 def bytes_written(pid: int) -> int:
     """What a process has had written to disks."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()

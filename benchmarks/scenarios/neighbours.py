@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ TIMES_MAX = 2.0
 
 WAL_MIB_MAX = 200
 PAGE = "/dashboard"
+PAGE_SECONDS_MAX = 30
 SAMPLE_SECONDS = 0.05
 
 
@@ -123,6 +125,8 @@ def _measure_engine(bench: Bench, result: Result, engine: str, prepared: _Prepar
         finished = statistics.median(one["finished"] for one in seen[name])
         value = f"{ms:.1f} ms, {ms / alone_ms:.1f} times  ({finished:g} finished in {bench.seconds} s)"
         reached = ms <= TIMES_MAX * alone_ms
+        if not finished:
+            result.failures.append(f"{engine}: the {name} finished nothing")
         result.add(f"{engine}: p99 beside the {name}", value, f"≤ {TIMES_MAX:g} times", reached=reached)
     wal_mib = max(one["wal_mib"] for one in seen["audit"])
     if wal_mib:
@@ -139,41 +143,45 @@ def _round(bench: Bench, prepared: _Prepared, neighbour: Neighbour | None) -> di
         connections=CONNECTIONS,
         warm_up_seconds=WARM_UP_SECONDS,
     )
+    assert prepared.server.folder is not None
+    wal = prepared.server.folder / "tok0n.db-wal"
+    script = Path(__file__).parent.parent / "open_loop.py"
+    command = ["taskset", "-c", LOAD_CORE, sys.executable, str(script)]
     done = threading.Event()
-    finished, wal_bytes = [0], [0]
-
-    def run_neighbour() -> None:
-        if neighbour is not None:
-            finished[0] = neighbour(prepared, done)
-
-    def watch() -> None:
-        assert prepared.server.folder is not None
-        wal = prepared.server.folder / "tok0n.db-wal"
-        while not done.wait(SAMPLE_SECONDS):
-            with contextlib.suppress(FileNotFoundError):
-                wal_bytes[0] = max(wal_bytes[0], wal.stat().st_size)
-
-    threads = [threading.Thread(target=target) for target in (run_neighbour, watch)]
-    for thread in threads:
-        thread.start()
-    try:
-        script = Path(__file__).parent.parent / "open_loop.py"
-        command = ["taskset", "-c", LOAD_CORE, sys.executable, str(script)]
-        told = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor() as threads:
+        finished = threads.submit(neighbour or _nothing, prepared, done)
+        wal_bytes = threads.submit(_largest_size, wal, done)
+        try:
+            told = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=True)
+        finally:
+            done.set()
     seen = json.loads(told.stdout)
     answers = seen["answers"]["200"]
     if set(seen["answers"]) != {"200"} or seen["other"]:
         raise RuntimeError(f"not every request succeeded: {seen}")
-    return {"p50": answers["p50"], "p99": answers["p99"], "finished": finished[0], "wal_mib": wal_bytes[0] / 2**20}
+    return {
+        "p50": answers["p50"],
+        "p99": answers["p99"],
+        "finished": finished.result(),
+        "wal_mib": wal_bytes.result() / 2**20,
+    }
+
+
+def _largest_size(path: Path, done: threading.Event) -> int:
+    size = 0
+    while not done.wait(SAMPLE_SECONDS):
+        with contextlib.suppress(FileNotFoundError):
+            size = max(size, path.stat().st_size)
+    return size
+
+
+def _nothing(_: _Prepared, __: threading.Event) -> int:
+    return 0
 
 
 def _visit(prepared: _Prepared, done: threading.Event) -> int:
     """Reload the page on one connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", prepared.server.port)
+    connection = http.client.HTTPConnection("127.0.0.1", prepared.server.port, timeout=PAGE_SECONDS_MAX)
     visits = 0
     with contextlib.closing(connection):
         while not done.is_set():
@@ -197,5 +205,7 @@ def _audit(prepared: _Prepared, done: threading.Event) -> int:
                 if done.is_set():
                     audit.terminate()
                 time.sleep(SAMPLE_SECONDS)
+        if audit.returncode > 0:
+            raise RuntimeError(f"an audit ended with the status {audit.returncode}")
         audits += audit.returncode == 0
     return audits

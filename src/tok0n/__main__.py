@@ -3,7 +3,11 @@
 import gc
 
 GARBAGE_THRESHOLD = 50_000
-"""The new objects that trigger a garbage collection. With Python's default of 700, a start took a sixth more CPU."""
+"""The number of new objects that triggers a garbage collection.
+
+With the default of Python 3.11 (700), a start takes a sixth more CPU, and requests 6 %. Requests create no reference
+cycles, so rare collections don't keep memory.
+"""
 
 
 def run() -> None:

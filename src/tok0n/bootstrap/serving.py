@@ -24,9 +24,6 @@ log = structlog.get_logger()
 Announce = Callable[[str, str | None], None]
 """Called with the server's URL, and with the link that sets up the operator's account, or None if that exists."""
 
-GARBAGE_THRESHOLD = 50_000
-"""The new objects that trigger a garbage collection. With Python's default of 700, collections took 6 % of the CPU."""
-
 SWITCH_SECONDS = 0.0005
 """The time after which a thread must release the GIL to the event loop. Python's default is 5 ms."""
 
@@ -100,10 +97,9 @@ def _import_all(packages: Iterable[str]) -> None:
 
 
 def reduce_garbage_collection() -> None:
-    """Exclude existing objects from collections, and collect rarely, because requests create no reference cycles."""
+    """Exclude existing objects from garbage collections. `__main__` makes collections rare."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 async def _force_exit(server: HttpServer, force_stop: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ from tok0n.adapters.sql.sqlite.store import SqliteStore
 from tok0n.domain.accounts import Caller
 
 KEYS_PER_COMMIT = 500
-"""Short commits, because requests wait for the one writer. The rows of all keys would take 300 bytes each."""
+"""Commits are short because requests wait for the one writer."""
 
 _USED = (
     sa.update(api_key)
@@ -30,6 +30,7 @@ class SqliteCallers(SharedCallers):
     async def mark_used(self, used_at_us: Mapping[str, int]) -> frozenset[str]:
         key_ids = sorted(used_at_us)
         for start in range(0, len(key_ids), KEYS_PER_COMMIT):
+            # For one commit at a time: the rows of all keys would take 300 bytes each.
             rows = [{"key_id": key_id, "at": used_at_us[key_id]} for key_id in key_ids[start : start + KEYS_PER_COMMIT]]
             await self._store.write(lambda tx, rows=rows: tx.execute(_USED, rows) and None)  # type: ignore[misc]
         return frozenset()
