@@ -255,7 +255,7 @@ async def test_keys_without_any_purchase_have_no_cost(db: Opened) -> None:
     assert await costs_of(db).key_uses(account.id, since_us=since_us) == (expected, expected)
 
 
-async def test_a_list_of_keys_takes_as_many_statements_for_any_number_of_keys_budgets_and_prices(db: Opened) -> None:
+async def test_the_number_of_statements_for_a_list_of_keys_is_constant(db: Opened) -> None:
     account, key = await db.key("a@x", tokens=10)
     history, costs = SqlHistory(db.store), costs_of(db)
     numbers = []
@@ -271,4 +271,5 @@ async def test_a_list_of_keys_takes_as_many_statements_for_any_number_of_keys_bu
         assert [len(of_key) for of_key in uses.values()] == [2] * (len(keys) - 1)
         assert ever.usd_micros is not None
         numbers.append(len(statements))
+    assert numbers[0] > 0
     assert len(set(numbers)) == 1

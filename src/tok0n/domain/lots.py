@@ -230,7 +230,7 @@ class WalletLots:
 
 
 def spent_until(changes: Iterable[LotEntry], positions: Sequence[Position]) -> list[Spent]:
-    """Return the use of a wallet until each position. `changes` are all of its entries that are no usage, in order."""
+    """Return the use of a wallet until each position. `changes` are all of its entries that aren't usage, in order."""
     return replay(changes, positions)[1]
 
 

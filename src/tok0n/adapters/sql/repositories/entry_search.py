@@ -53,8 +53,11 @@ SELECT id, token_class, number, amount, posted_after, created_at_us FROM (
 """
 
 
-class UseStart(NamedTuple):
-    """Where to search the entries of a wallet: after one row and before another, with only usage between them."""
+class UseSearch(NamedTuple):
+    """A search in a wallet for the first entry that leaves less than `posted` tokens.
+
+    All entries between `after_id` and `end_id`, both exclusive, are usage.
+    """
 
     token_class: str
     after_id: int
@@ -83,30 +86,30 @@ def _before_times(points: int) -> str:
     return search + _LAST_IDS
 
 
-def first_with_less(tx: sa.Connection, account_id: str, starts: Sequence[UseStart]) -> list[Row | None]:
-    """Return the first entry of each wallet after a row that leaves less than `posted` tokens.
+def first_with_less(tx: sa.Connection, account_id: str, searches: Sequence[UseSearch]) -> list[Row | None]:
+    """Return the entry that each search finds.
 
     A row is the id, class, number, amount, `posted_after` and time of an entry. None if there is none, or if too many
     entries of other classes precede it (`ENTRIES_READ`).
     """
-    if not starts:
+    if not searches:
         return []
     values: dict[str, Any] = {}
-    for point, start in enumerate(starts):
-        values |= {f"{name}_{point}": value for name, value in start._asdict().items()}
-    found: list[Row | None] = [None] * len(starts)
-    for point, low, *entry in fetch(tx, _before_posted(len(starts), ENTRIES_READ), account_id=account_id, **values):
-        start = starts[point]
-        is_of_class = entry[1] == start.token_class
-        found[point] = tuple(entry) if is_of_class else _first_of_class(tx, account_id, start, after_id=low)
+    for point, search in enumerate(searches):
+        values |= {f"{name}_{point}": value for name, value in search._asdict().items()}
+    found: list[Row | None] = [None] * len(searches)
+    for point, low, *entry in fetch(tx, _before_posted(len(searches), ENTRIES_READ), account_id=account_id, **values):
+        search = searches[point]
+        is_of_class = entry[1] == search.token_class
+        found[point] = tuple(entry) if is_of_class else _first_of_class(tx, account_id, search, after_id=low)
     return found
 
 
-def _first_of_class(tx: sa.Connection, account_id: str, start: UseStart, *, after_id: int) -> Row | None:
+def _first_of_class(tx: sa.Connection, account_id: str, search: UseSearch, *, after_id: int) -> Row | None:
     for rows_max in ENTRIES_READ:
-        row = nearest(tx, account_id, start.token_class, row_id=after_id + 1, newest=False, rows_max=rows_max)
+        row = nearest(tx, account_id, search.token_class, row_id=after_id + 1, newest=False, rows_max=rows_max)
         if row is not None:
-            return row if row[0] < start.end_id else None
+            return row if row[0] < search.end_id else None
     return None
 
 
@@ -117,8 +120,8 @@ def _before_posted(points: int, entries_read: tuple[int, ...]) -> str:
         f"({point}, {', '.join(f'CAST(:{name}_{point} AS {type_})' for name, type_ in types.items())})"
         for point in range(points)
     )
-    nearest = ", ".join(_POSTED.format(rows_max=rows_max) for rows_max in entries_read)
-    is_before = f"low + step < end_id AND coalesce({nearest}, NULL) >= posted"
+    posted = ", ".join(_POSTED.format(rows_max=rows_max) for rows_max in entries_read)
+    is_before = f"low + step < end_id AND coalesce({posted}, NULL) >= posted"
     columns = "end_id, posted, of_class"
     search = _SEARCH.format(columns=columns, points=rows, top_step=_TOP_STEP, is_before=is_before)
     return search + _FIRST_AFTER

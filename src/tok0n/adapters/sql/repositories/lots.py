@@ -1,5 +1,9 @@
-"""The `Lots` port in SQL. Every query seeks by index, however long the history of the account is."""
+"""The `Lots` port in SQL.
 
+Reads usage by index, however long the history is, and all other entries of the account.
+"""
+
+import bisect
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +12,7 @@ import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.entry_search import (
     ENTRIES_READ,
-    UseStart,
+    UseSearch,
     first_with_less,
     last_before_each,
     nearest,
@@ -123,8 +127,8 @@ class SqlLots:
         def fn(tx: sa.Connection) -> list[UsagePoint | None]:
             ids = changes_of(tx, account_id)
             newest_id = _newest_id(tx, account_id)
-            starts = [_use_start(ids.get(name, []), name, change, newest_id=newest_id) for name, change in changes]
-            return [None if row is None else _usage_point(row) for row in first_with_less(tx, account_id, starts)]
+            searches = [_use_search(ids.get(name, []), name, change, newest_id=newest_id) for name, change in changes]
+            return [None if row is None else _usage_point(row) for row in first_with_less(tx, account_id, searches)]
 
         return await self._store.read(fn) if changes else []
 
@@ -180,7 +184,7 @@ def _newest_id(tx: sa.Connection, account_id: str) -> int:
 
 
 class Change(NamedTuple):
-    """An entry of a wallet that is no usage."""
+    """An entry of a wallet that isn't usage."""
 
     id: int
     number: int
@@ -188,18 +192,19 @@ class Change(NamedTuple):
 
 
 def changes_of(tx: sa.Connection, account_id: str) -> dict[str, list[Change]]:
-    """Return the entries of each wallet that are no usage, by their numbers."""
+    """Return the entries of each wallet that aren't usage, in the order of their numbers."""
     changes: dict[str, list[Change]] = {}
     for token_class, *change in fetch(tx, _CHANGES, account_id=account_id):
         changes.setdefault(token_class, []).append(Change(*change))
     return changes
 
 
-def _use_start(changes: Sequence[Change], token_class: str, price: PriceChange, *, newest_id: int) -> UseStart:
-    """Return where the usage follows an entry of a wallet. Its posted tokens only decrease until the next change."""
-    after_id = next((change.id for change in changes if change.number == price.after_number), 0)
-    end_id = next((change.id for change in changes if change.number > price.after_number), newest_id + 1)
-    return UseStart(token_class, after_id, end_id, price.posted)
+def _use_search(changes: Sequence[Change], token_class: str, price: PriceChange, *, newest_id: int) -> UseSearch:
+    """Search the usage after a change of the price. The posted tokens only decrease until the wallet's next change."""
+    index = bisect.bisect_right(changes, price.after_number, key=lambda change: change.number)
+    after_id = changes[index - 1].id if index and changes[index - 1].number == price.after_number else 0
+    end_id = changes[index].id if index < len(changes) else newest_id + 1
+    return UseSearch(token_class, after_id, end_id, price.posted)
 
 
 def _usage_point(row: Row) -> UsagePoint:
@@ -272,15 +277,15 @@ def position_before(
     current: Position,
     changes: Sequence[Change],
 ) -> Position | None:
-    """Return where a wallet stood before the account's entry `first_id`, if its nearest entries aren't too far away.
+    """Return a wallet's position before the account's entry `first_id`. `changes` are those of the wallet.
 
-    `changes` are those of the wallet.
+    None if the wallet's nearest entries are too far away (`ENTRIES_READ`).
     """
-    earlier = [change for change in changes if change.id < first_id]
+    index = bisect.bisect_left(changes, first_id, key=lambda change: change.id)
     after_last = Position(number=0, posted_after=0)
-    if earlier:
-        after_last = Position(number=earlier[-1].number, posted_after=earlier[-1].posted_after)
-    next_number = next((change.number for change in changes if change.id >= first_id), current.number + 1)
+    if index:
+        after_last = Position(number=changes[index - 1].number, posted_after=changes[index - 1].posted_after)
+    next_number = changes[index].number if index < len(changes) else current.number + 1
     if next_number - 1 == after_last.number:
         return after_last
     for rows_max in ENTRIES_READ:
