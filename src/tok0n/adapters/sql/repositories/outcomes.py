@@ -16,7 +16,7 @@ from tok0n.adapters.sql.repositories.outcome_rollup import Progress, progress
 from tok0n.adapters.sql.repositories.outcome_rows import decode
 from tok0n.adapters.sql.repositories.span_rows import (
     SpanRows,
-    number_spans,
+    group_spans,
     rows_of_spans,
     sums_of_spans,
     targets_by_length,
@@ -36,7 +36,7 @@ _Sums = defaultdict[tuple[int, str], int]
 """By the start of an interval and the series."""
 
 _Value = tuple[int, str, int]
-"""The number of spans, a series, and its value."""
+"""A group of spans, a series, and its value."""
 
 
 class SqlOutcomes:
@@ -62,9 +62,9 @@ class SqlOutcomes:
             def stored(parts: Sequence[SpanRows]) -> Iterable[_Value]:
                 packed = _Sums(int)
                 rows = rows_of_spans(tx, account_id, filters, parts, columns=[column, "latencies"])
-                for number, sign, series, latencies in rows:
-                    packed[number, series] += sign * decode(latencies)
-                return [(number, series, sum_of_span) for (number, series), sum_of_span in packed.items()]
+                for group, sign, series, latencies in rows:
+                    packed[group, series] += sign * decode(latencies)
+                return [(group, series, sum_of_group) for (group, series), sum_of_group in packed.items()]
 
             sums = _rolled_up(filters, starts, stored)
             for start, row in _newest_of_intervals(tx, account_id, filters, starts):
@@ -112,7 +112,7 @@ def _rejected(tx: sa.Connection, account_id: str, filters: UseFilter, by: UseBy,
     ends = [*starts[1:], _end(filters)]
     parts = [SpanRows(table="rejected_count", spans=list(zip(itertools.count(), itertools.repeat(1), starts, ends)))]
     counts = sums_of_spans(tx, account_id, filters, parts, by=[column_of(by)], summed=["requests"])
-    return _Sums(int, {(starts[number], series): count for number, series, count in counts})
+    return _Sums(int, {(starts[group], series): count for group, series, count in counts})
 
 
 def _rolled_up(
@@ -120,12 +120,12 @@ def _rolled_up(
 ) -> _Sums:
     """Return the sums of each interval from the values that `stored` reads from rows of the roll-up."""
     sums = _Sums(int)
-    spans, intervals = number_spans(targets_by_length(starts, _end(filters)))
+    spans, intervals = group_spans(targets_by_length(starts, _end(filters)))
     parts = [
         SpanRows(table="request_outcome", spans=of_length, span_quarters=length) for length, of_length in spans.items()
     ]
-    for number, series, value in stored(parts):
-        for start, sign in intervals[number]:
+    for group, series, value in stored(parts):
+        for start, sign in intervals[group]:
             sums[start, series] += sign * value
     return sums
 

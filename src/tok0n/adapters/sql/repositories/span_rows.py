@@ -32,16 +32,13 @@ of the interval. So rows between two intervals are read once: added to one and s
 """
 
 Intervals = tuple[tuple[int, int], ...]
-"""The start of each interval in which the spans of a number count, and 1 or -1."""
+"""The intervals to which a group of spans belongs: the start of each, and 1 (added) or -1 (subtracted)."""
 
 Span = tuple[int, int, int, int]
-"""The number of a span, 1 or -1, its first quarter hour, and the one after the last.
+"""The group of a span, its sign (1 or -1), its first quarter hour, and the one after the last."""
 
-Spans of the same number are added up, those with -1 subtracted.
-"""
-
-_SELECT = "SELECT span.number AS number, {columns} FROM span_{index} AS span CROSS JOIN {rows}"
-_GROUPED = "SELECT number, {columns} FROM ({selects}) AS part GROUP BY {group}"
+_SELECT = "SELECT span.span_group AS span_group, {columns} FROM span_{index} AS span CROSS JOIN {rows}"
+_GROUPED = "SELECT span_group, {columns} FROM ({selects}) AS part GROUP BY {group}"
 _ROWS = """{table} AS u
 WHERE u.account_id = :account_id AND u.quarter >= span.first AND u.quarter < span.until{conditions}"""
 LATERAL = "LATERAL (SELECT * FROM {rows} OFFSET 0) AS {name}"
@@ -96,20 +93,20 @@ def _split(start: int, end: int, lengths: Sequence[int], long_until: int) -> Ite
                 yield part_length, part_since, part_until, sign * part_sign
 
 
-def number_spans(lengths: Mapping[int, Targets]) -> tuple[dict[int, list[Span]], list[Intervals]]:
-    """Return the spans by the length of their rows, and the intervals of each number.
+def group_spans(lengths: Mapping[int, Targets]) -> tuple[dict[int, list[Span]], list[Intervals]]:
+    """Return the spans by the length of their rows, and the intervals of each group.
 
-    Spans that count in the same intervals, or with all signs changed, have the same number, so that the database adds
-    them up.
+    A group has the spans that belong to the same intervals with the same signs, or with all signs changed. The database
+    adds them up.
     """
-    numbers: dict[Intervals, int] = {}
+    groups: dict[Intervals, int] = {}
     spans: dict[int, list[Span]] = {length: [] for length in lengths}
     for length, targets in lengths.items():
         for (first, until), intervals in targets.items():
             (_, first_sign), *_ = in_order = sorted(intervals)
-            of_number = tuple((start, sign * first_sign) for start, sign in in_order)
-            spans[length].append((numbers.setdefault(of_number, len(numbers)), first_sign, first, until))
-    return spans, list(numbers)
+            of_group = tuple((start, sign * first_sign) for start, sign in in_order)
+            spans[length].append((groups.setdefault(of_group, len(groups)), first_sign, first, until))
+    return spans, list(groups)
 
 
 def sums_of_spans(
@@ -121,11 +118,17 @@ def sums_of_spans(
     by: Sequence[str],
     summed: Sequence[str],
 ) -> Sequence[Row]:
-    """Return rows of the number of spans, the values of the columns `by`, and the sums of the columns `summed`."""
-    shared = Counter(number for part in parts for number, *_ in part.spans)
-    single = [part for part in parts if len(by) == len(SERIES) and _are_single(part, shared)]
-    # SQLite would sort the rows to group them, for nothing if each group has a single row.
-    several = [part for part in parts if part not in single]
+    """Return rows of a group of spans, the values of the columns `by`, and the sums of the columns `summed`.
+
+    A group can have several rows.
+    """
+    sizes = Counter(group for part in parts for group, *_ in part.spans)
+    single: list[SpanRows] = []
+    several: list[SpanRows] = []
+    for part in parts:
+        # SQLite would sort the rows to group them, for nothing if each group has a single row.
+        is_single = len(by) == len(SERIES) and _are_single(part, sizes)
+        (single if is_single else several).append(part)
     values = [*(f"u.{name} AS {name}" for name in by), *(f"span.sign * u.{name} AS {name}" for name in summed)]
     selects = _selects(tx, filters, single, values, first_index=0)
     grouped = _selects(tx, filters, several, values, first_index=len(single))
@@ -135,21 +138,21 @@ def sums_of_spans(
         text = _GROUPED.format(
             columns=", ".join(columns),
             selects=" UNION ALL ".join(select for _, select in grouped),
-            group=", ".join(["number", *by]),
+            group=", ".join(["span_group", *by]),
         )
         selects.append((", ".join(spans for spans, _ in grouped), text))
     return _read(tx, account_id, filters, selects)
 
 
-def _are_single(part: SpanRows, shared: Mapping[int, int]) -> bool:
-    """Whether each number has a single row for each key and model."""
-    return all(until - first == part.span_quarters and shared[number] == 1 for number, _, first, until in part.spans)
+def _are_single(part: SpanRows, sizes: Mapping[int, int]) -> bool:
+    """Whether each group is one span of one row for each key and model."""
+    return all(until - first == part.span_quarters and sizes[group] == 1 for group, _, first, until in part.spans)
 
 
 def rows_of_spans(
     tx: sa.Connection, account_id: str, filters: UseFilter, parts: Sequence[SpanRows], *, columns: Sequence[str]
 ) -> Sequence[Row]:
-    """Return each row as the number of its span, 1 or -1, and the columns."""
+    """Return each row as the group of its span, 1 or -1, and the columns."""
     selects = _selects(tx, filters, parts, ["span.sign", *(f"u.{name}" for name in columns)], first_index=0)
     return _read(tx, account_id, filters, selects)
 
@@ -172,7 +175,7 @@ def _selects(
         rows = _ROWS.format(table=part.table, index=index, conditions=conditions)
         if tx.dialect.name != "sqlite":
             rows = LATERAL.format(rows=rows, name="u")
-        spans = f"span_{index} (number, sign, first, until) AS (VALUES {listed})"
+        spans = f"span_{index} (span_group, sign, first, until) AS (VALUES {listed})"
         selects.append((spans, _SELECT.format(index=index, columns=", ".join(columns), rows=rows)))
     return selects
 

@@ -15,7 +15,7 @@ from tok0n.adapters.sql.repositories.span_rows import (
     LENGTHS,
     QUARTERS_PER_DAY,
     SpanRows,
-    number_spans,
+    group_spans,
     sums_of_spans,
     targets_by_length,
 )
@@ -77,7 +77,7 @@ def use_of_buckets(
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     end, nothing = 1 + len(by), [0] * len(summed)
     until_quarter = AFTER_QUARTERS if filters.until_quarter is None else filters.until_quarter
-    spans, intervals = number_spans(targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx)))
+    spans, intervals = group_spans(targets_by_length(starts, until_quarter, long_until=rolled_up_until(tx)))
     parts = [
         SpanRows(table="usage_quarter", spans=of_length)
         if length == 1
