@@ -26,7 +26,10 @@ _LISTS: dict[Engine, str] = {
     "sqlite": "'[' || group_concat({column}) || ']'",
     "postgresql": "string_agg(int8send({column}), '')",
 }
-"""How a query returns the values of a column as one value, in the same order for each column: see `_numbers`."""
+"""How a query returns all values of a column as one value. `_numbers` decodes it.
+
+Both lists of a row have the same order, because both aggregates read the same rows in one pass.
+"""
 
 _UNTIL = "SELECT 96 * day FROM usage_rollup"
 """The first quarter hour that no stored span has counted."""
@@ -56,13 +59,13 @@ def wrong_use(tx: sa.Connection, expected: dict[str, int]) -> Iterator[Differenc
     until = rollup[0][0] if rollup else 0
     for page in _pages(tx, list(expected)):
         use = _read(tx, page, until=until)
-        for account_id in page:
-            counted = sum(_numbers(use[account_id][1][1])) if 1 in use[account_id] else 0
-            if counted != expected[account_id]:
+        for account_id in sorted({*page, *use}):
+            quarters, charges = _columns(use[account_id], 1)
+            counted = sum(charges)
+            if account_id in expected and counted != expected[account_id]:
                 what = "the use of all quarter hours is not the sum of the usage entries"
                 yield Difference(subject=account_id, what=what, expected=expected[account_id], found=counted)
-        for account_id, rows in sorted(use.items()):
-            yield from _wrong_spans(account_id, rows, until=until)
+            yield from _wrong_spans(account_id, use[account_id], quarters=quarters, charges=charges, until=until)
 
 
 def _pages(tx: sa.Connection, account_ids: list[str]) -> Iterator[list[str]]:
@@ -91,16 +94,16 @@ def _read(tx: sa.Connection, account_ids: list[str], *, until: int) -> dict[str,
     return use
 
 
-def _wrong_spans(account_id: str, rows: _Rows, *, until: int) -> Iterator[Difference]:
+def _wrong_spans(
+    account_id: str, rows: _Rows, *, quarters: Collection[int], charges: Collection[int], until: int
+) -> Iterator[Difference]:
     """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours.
 
-    Compares the sums of all keys and models.
+    `quarters` and `charges` are the columns of the quarter hours. Compares the sums of all keys and models.
     """
-    quarters, charges = _columns(rows, 1)
     for length in reversed(LONG_LENGTHS):
-        computed = _add_up(quarters, charges, length=length)
-        for quarter in [quarter for quarter in computed if quarter >= until]:
-            del computed[quarter]
+        sums = _add_up(quarters, charges, length=length)
+        computed = {quarter: charged for quarter, charged in sums.items() if quarter < until}
         quarters, charges = computed.keys(), computed.values()
         stored = _add_up(*_columns(rows, length))
         if computed == stored:
