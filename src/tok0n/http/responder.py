@@ -93,7 +93,10 @@ class Responder:
             self._waiter.set_result(None)
 
     def _wait(self) -> asyncio.Future[None]:
-        """Return a future that `wake` resolves. The task awaits only one: for a request, or a client that reads."""
+        """Return a future that `wake` resolves.
+
+        The task awaits one at a time: for the next request, or for a slow client to read.
+        """
         self._waiter = self._server.loop.create_future()
         return self._waiter
 

@@ -36,7 +36,7 @@ NOT_METERED_CODE = "not_metered"
 
 
 class Reservations:
-    """The ledger of all reservations, and the releases that failed, which it retries."""
+    """Retries the releases that failed. All reservations of a process share it."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.ledger = ledger
@@ -80,8 +80,8 @@ class Reservation(msgspec.Struct, eq=False):
     `receipt` is set once the charge is committed, even if the task was cancelled meanwhile.
     """
 
-    _owner: Reservations
-    _new: NewReservation
+    owner: Reservations
+    new: NewReservation
     dispatched: bool = False
     first_event_ms: int | None = None
     receipt: Receipt | None = None
@@ -89,7 +89,7 @@ class Reservation(msgspec.Struct, eq=False):
 
     async def __aenter__(self) -> Self:
         """Reserve the tokens. Raises the errors of `ports.Ledger.reserve`."""
-        reserving = self._owner.ledger.reserve(self._new)
+        reserving = self.owner.ledger.reserve(self.new)
         try:
             await reserving
         except asyncio.CancelledError:
@@ -98,7 +98,7 @@ class Reservation(msgspec.Struct, eq=False):
             raise
         except AccountingFailed as error:
             if error.outcome_unknown:
-                self._owner.failed_releases.append(self._release_as(error.code))
+                self.owner.failed_releases.append(self._release_as(error.code))
             raise
         return self
 
@@ -116,20 +116,20 @@ class Reservation(msgspec.Struct, eq=False):
 
     async def settle(self, usage: Usage, *, upstream_ms: int, client_left: bool = False) -> Receipt:
         """Charge the usage. Raises `AccountingFailed` if that fails, and then nothing is charged."""
-        clock = self._owner.clock
+        clock = self.owner.clock
         settlement = Settlement(
-            request_id=self._new.request_id,
+            request_id=self.new.request_id,
             usage=usage,
             resolved_at_us=clock.now_us(),
             upstream_ms=upstream_ms,
-            reservation=self._new,
+            reservation=self.new,
             first_event_ms=self.first_event_ms,
             client_left=client_left,
         )
         for attempt in range(SETTLE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(SETTLE_PAUSES_SECONDS[attempt - 1])
-            settling = self._owner.ledger.settle(settlement)
+            settling = self.owner.ledger.settle(settlement)
             try:
                 self.receipt = await settling
             except asyncio.CancelledError:
@@ -142,7 +142,7 @@ class Reservation(msgspec.Struct, eq=False):
                 failure = error
             else:
                 if self.receipt.shortfall:
-                    new = self._new
+                    new = self.new
                     log.error("shortfall", request=new.request_id, model=new.model, tokens=self.receipt.shortfall)
                 return self.receipt
         raise AccountingFailed(upstream_called=True, detail=failure.detail) from failure
@@ -153,14 +153,14 @@ class Reservation(msgspec.Struct, eq=False):
         await self._release(NOT_METERED_CODE)
 
     async def _release(self, code: str) -> None:
-        await self._owner.release(self._release_as(code))
+        await self.owner.release(self._release_as(code))
 
     def _release_as(self, code: str) -> Release:
         return Release(
-            request_id=self._new.request_id,
+            request_id=self.new.request_id,
             code=code,
             dispatched=self.dispatched,
-            resolved_at_us=self._owner.clock.now_us(),
+            resolved_at_us=self.owner.clock.now_us(),
             first_event_ms=self.first_event_ms,
         )
 
