@@ -14,11 +14,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from support import postgres
+from support.ledgers import NOW_US, open_engine
+from support.rollups import roll_up
+from support.spending import spend
 from tok0n.adapters.sql import migrate, migrations, schema
 from tok0n.adapters.sql.postgres import connection
 from tok0n.adapters.sql.postgres.connection import PostgresOptions
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.errors import AccountingFailed, OperatorError
+from tok0n.domain.ledger import MICROSECONDS_PER_DAY
 
 HELD_OTHERWISE = {
     "add_fk request.account_id",
@@ -27,6 +31,8 @@ HELD_OTHERWISE = {
     "add_fk ledger_entry.request_id",
     "add_fk usage_quarter.account_id",
     "add_fk usage_quarter.api_key_id",
+    "add_fk usage_span.account_id",
+    "add_fk usage_span.api_key_id",
 }
 """The foreign keys that PostgreSQL does not check (docs/adr/0012): triggers of `postgres/guards.sql` replace them."""
 
@@ -100,6 +106,20 @@ async def test_the_migrations_make_the_tables_that_the_code_reads_on_postgres() 
         await stores[0].probe()
     for store in stores:
         await store.aclose()
+
+
+@pytest.mark.anyio
+async def test_use_of_a_missing_api_key_does_not_stop_the_roll_up(tmp_path: Path) -> None:
+    async with open_engine("postgres", tmp_path) as db:
+        for email, tokens in (("a@x", 3), ("b@x", 5)):
+            account, key = await db.key(email, tokens=10)
+            await spend(db, account_id=account.id, key_id=key.id, tokens=tokens, at_us=NOW_US)
+        wrong = sa.update(schema.usage_quarter).where(schema.usage_quarter.c.charged == 3).values(api_key_id="missing")
+        await db.store.write(lambda tx: tx.execute(wrong).rowcount)
+        await roll_up(db, now_us=NOW_US + 3 * MICROSECONDS_PER_DAY)
+        days = [row for row in await db.rows(schema.usage_span) if row["span_quarters"] == 96]
+        assert sorted(row["charged"] for row in days) == [3, 5]
+        assert "missing" in {row["api_key_id"] for row in days}
 
 
 @pytest.mark.anyio

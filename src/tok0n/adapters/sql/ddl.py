@@ -61,7 +61,10 @@ def guards(engine: Engine) -> list[str]:
 
 
 def guards_0104(engine: Engine) -> list[str]:
-    """Return the statements for the guards that schema 0104 adds, which need the function of `guards`."""
+    """Return what schema 0104 adds to `guards`. Run it after `guards`.
+
+    It adds triggers that protect documents, and on PostgreSQL removes foreign keys from the tables of use.
+    """
     return _statements(_FOLDER / ("sqlite" if engine == "sqlite" else "postgres") / "guards_0104.sql")
 
 

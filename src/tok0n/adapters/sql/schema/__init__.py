@@ -1,9 +1,9 @@
 """The tables of both engines, for SQLAlchemy queries. `schema.sql` creates them.
 
-PostgreSQL has no foreign keys on `request` and `usage_quarter`, nor from `ledger_entry` to accounts and requests: the
-triggers of `postgres/guards.sql` replace them. Partial indexes have their conditions for SQLite only, because
-PostgreSQL's would import its dialect at every start. Amounts are LLM tokens. Columns that end in `_us` are microseconds
-since the Unix epoch. No column may hold message content.
+PostgreSQL has no foreign keys on `request`, `usage_quarter` and `usage_span`, nor from `ledger_entry` to accounts and
+requests: the triggers of `postgres/guards.sql` replace them. Partial indexes have their conditions for SQLite only,
+because PostgreSQL's would import its dialect at every start. Amounts are LLM tokens. Columns that end in `_us` are
+microseconds since the Unix epoch. No column may hold message content.
 """
 
 from tok0n.adapters.sql.schema.accounts import (
