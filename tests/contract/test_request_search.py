@@ -1,15 +1,19 @@
 """Any filter finds exactly the requests that match, however long they took, and says how far it searched."""
 
+import functools
 import random
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened
+from support.query_plans import recorded
 from support.rollups import roll_up
 from support.spending import reserve
-from tok0n.adapters.sql.repositories import request_scan
+from tok0n.adapters.sql.repositories import request_scan, request_search
 from tok0n.adapters.sql.repositories.history import SqlHistory
+from tok0n.adapters.sql.schema import request
 from tok0n.domain.history import RequestFilter, RequestRecord
 from tok0n.domain.ledger import (
     MICROSECONDS_PER_DAY,
@@ -154,3 +158,19 @@ async def test_a_released_request_without_a_latency_and_one_in_progress_match_no
         found = await history.search_requests(account[0], filters, search_before=None, before=None, rows_max=REQUESTS)
         assert {row.status for row in found.rows} <= {RequestStatus.SETTLED}
         assert await history.rejected_requests(account[0], filters, before=None, rows_max=1) == []
+
+
+async def test_the_statement_is_the_same_for_any_number_of_ranges(db: Opened, account: tuple[str, str]) -> None:
+    del account
+    query = sa.select(request.c.id).order_by(request.c.id.desc())
+    request_ids = list(await db.store.read(lambda tx: tx.scalars(query).all()))
+    assert len(request_ids) == REQUESTS
+    ranges = [(request_id, request_id + "~") for request_id in request_ids]
+
+    def newest(tx: sa.Connection, count: int, rows_max: int) -> list[str]:
+        return request_search._newest_in(tx, query.limit(rows_max), ranges[:count], rows_max=rows_max)
+
+    with recorded() as statements:
+        for count in (1, 2, 3, REQUESTS):
+            assert await db.store.read(functools.partial(newest, count=count, rows_max=50)) == request_ids[:count][:50]
+    assert len({text for text in statements if "request" in text}) == 1

@@ -174,7 +174,9 @@ def _newest_in(
     if not ranges:
         return []
     if tx.dialect.name != "sqlite":
-        bounds = sa.values(sa.column("start", sa.Text), sa.column("end", sa.Text), name="range").data([*ranges])
+        # Two arrays, because the text of `VALUES` would depend on the number of ranges, and be compiled at each call.
+        starts, ends = (sa.literal([*column], sa.ARRAY(sa.Text)) for column in zip(*ranges, strict=True))
+        bounds = sa.func.unnest(starts, ends).table_valued("start", "end", name="range").render_derived()
         page = query.where(request.c.id >= bounds.c.start, request.c.id < bounds.c.end).lateral()
         # PostgreSQL reads one range after another until it has enough rows.
         return list(tx.scalars(sa.select(page.c.id).select_from(bounds.join(page, sa.true())).limit(rows_max)))
