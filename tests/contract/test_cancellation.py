@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import secrets
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,17 +165,36 @@ async def test_a_verification_that_never_reached_the_upstream_holds_no_global_sl
         assert (await slots(limiter, clock, ""))[1] == upstream.cancelled
 
 
-async def test_a_transaction_that_is_cancelled_at_any_await_frees_its_connection() -> None:
+def update(tx: sa.Connection) -> None:
+    tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+
+
+def select(tx: sa.Connection) -> None:
+    tx.execute(sa.text("SELECT version_num FROM alembic_version"))
+
+
+TRANSACTIONS: dict[str, Callable[[PostgresStore], Coroutine[Any, Any, None]]] = {
+    "write": lambda store: store.write(update),
+    "read": lambda store: store.read(select),
+    "read without timeout": lambda store: store.read(select, no_timeout=True),
+}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("transaction", TRANSACTIONS.values(), ids=TRANSACTIONS)
+async def test_a_transaction_that_is_cancelled_at_any_await_frees_its_connection(
+    transaction: Callable[[PostgresStore], Coroutine[Any, Any, None]], times: int
+) -> None:
+    """With two times, the second one interrupts the rollback that the first one started."""
     async with postgres.database(f"t{secrets.token_hex(8)}") as url:
         store = PostgresStore(PostgresOptions(url=url, pool_size=1))
-
-        def update(tx: sa.Connection) -> None:
-            tx.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
-
-        with ignoring_aborted_connections():
-            runs = 0
-            async for _ in cancelled_at_each_await(lambda: store.write(update)):
-                runs += 1
-                await store.probe()
-        assert runs > 3, "BEGIN, the statement, COMMIT"
-        await store.aclose()
+        try:
+            with ignoring_aborted_connections():
+                runs = 0
+                async for _ in cancelled_at_each_await(lambda: transaction(store), times=times):
+                    runs += 1
+                    await store.probe()
+                    await transaction(store)
+            assert runs > 3, "BEGIN, the statement, COMMIT"
+        finally:
+            await store.aclose()

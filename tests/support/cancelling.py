@@ -8,11 +8,11 @@ SUSPENSIONS_MAX = 1_000
 
 
 class CancelAt:
-    """Awaits a coroutine and cancels the task at its n-th suspension."""
+    """Awaits a coroutine and cancels the task at its n-th suspension, and at the next ones up to `times` times."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], n: int) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], n: int, *, times: int = 1) -> None:
         self.coroutine = coroutine
-        self.n = n
+        self.cancelled_at = range(n, n + times)
         self.suspensions = 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -25,7 +25,7 @@ class CancelAt:
             except StopIteration as stop:
                 return stop.value
             self.suspensions += 1
-            if self.suspensions == self.n:
+            if self.suspensions in self.cancelled_at:
                 task = asyncio.current_task()
                 assert task is not None
                 task.cancel()
@@ -36,13 +36,15 @@ class CancelAt:
                 step, value = inner.throw, error
 
 
-async def cancelled_at_each_await(start: Callable[[], Coroutine[Any, Any, Any]]) -> AsyncIterator[asyncio.Task[Any]]:
+async def cancelled_at_each_await(
+    start: Callable[[], Coroutine[Any, Any, Any]], *, times: int = 1
+) -> AsyncIterator[asyncio.Task[Any]]:
     """Run `start()` again and again, cancelled at its 1st, 2nd, 3rd … suspension; gives the task after each run.
 
-    The last task is the one that ran to its end.
+    With `times`, each run is cancelled at that many suspensions in a row. The last task is the one that ran to its end.
     """
     for n in range(1, SUSPENSIONS_MAX):
-        at = CancelAt(start(), n)
+        at = CancelAt(start(), n, times=times)
 
         async def run(at: CancelAt = at) -> Any:
             return await at
