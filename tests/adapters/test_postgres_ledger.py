@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support import many_rows
 from support.leases import PROCESS_ID
 from support.ledgers import NOW_US, new, open_engine, schema
-from tok0n.adapters.sql.postgres.connection import _BY_INDEX
+from tok0n.adapters.sql.postgres.connection import _HOT_SETTINGS
 from tok0n.adapters.sql.postgres.ledger import _BATCH, Command, _pack
 from tok0n.adapters.sql.postgres.store import PostgresStore
 from tok0n.domain.budgets import BudgetPeriod
@@ -76,7 +76,7 @@ async def test_a_batch_never_goes_through_all_that_is_pending(tmp_path: Path, co
         reservations = [new(f"req_{number:032}", account.id, key.id, 10) for number in range(CALLS)]
         await asyncio.gather(*map(db.ledger.reserve, reservations))
         assert isinstance(db.store, PostgresStore)
-        connection = await db.store.options.connect(_BY_INDEX)
+        connection = await db.store.options.connect(_HOT_SETTINGS)
         async with connection.transaction():
             assert len(await connection.fetch(_BATCH, *_pack(commands), PROCESS_ID)) == len(commands)
             by_id, pending = await connection.fetchrow(_SCANS)
@@ -92,7 +92,7 @@ async def test_a_plan_made_on_a_young_database_reads_only_the_rows_of_the_batch_
     async with open_engine("postgres", tmp_path) as db:
         assert isinstance(db.store, PostgresStore)
         await db.store.write(lambda tx: many_rows.fill(tx, accounts=accounts, requests=accounts))
-        settings = {**_BY_INDEX, "plan_cache_mode": "force_generic_plan"}
+        settings = {**_HOT_SETTINGS, "plan_cache_mode": "force_generic_plan"}
         connection = await db.store.options.connect(settings)
         for number in range(8):
             await connection.fetch(_BATCH, *_pack([reserve(number, accounts=accounts)]), PROCESS_ID)
@@ -160,7 +160,7 @@ async def test_in_a_young_database_too_a_batch_reads_no_more_than_it_ends(tmp_pa
     async with open_engine("postgres", tmp_path) as db:
         account, key = await db.key("young@example.com", tokens=10**6)
         assert isinstance(db.store, PostgresStore)
-        connection = await db.store.options.connect(_BY_INDEX)
+        connection = await db.store.options.connect(_HOT_SETTINGS)
 
         async def run(commands: list[Command]) -> int:
             async with connection.transaction():

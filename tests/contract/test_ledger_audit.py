@@ -8,8 +8,6 @@ import sqlalchemy as sa
 
 from support.ledgers import NOW_US, Opened, new, outcome, released, schema, used
 from tok0n.adapters.sql import audit
-from tok0n.adapters.sql.postgres.store import PostgresStore
-from tok0n.adapters.sql.store import bitmap_scans, force_index_scans
 from tok0n.domain.accounts import KeyLimits
 from tok0n.domain.budgets import KeyBudget, periods_at
 from tok0n.domain.errors import (
@@ -179,20 +177,3 @@ async def test_an_audit_beside_writers_finds_no_false_difference(db: Opened, mon
     assert [report.differences for report in reports] == [[], [], []]
     assert reports[0].entries < reports[2].entries
     assert (await db.ledger.audit()).ok
-
-
-async def test_forced_scans_end_with_their_block(db: Opened) -> None:
-    if not isinstance(db.store, PostgresStore):
-        return
-
-    def fn(tx: sa.Connection) -> None:
-        def settings() -> list[object]:
-            return [tx.scalar(sa.text(f"SHOW {name}")) for name in ("work_mem", "enable_sort", "enable_bitmapscan")]
-
-        force_index_scans(tx)
-        before = settings()
-        with bitmap_scans(tx):
-            assert settings() == ["32MB", "off", "on"]
-        assert settings() == before
-
-    await db.store.read(fn)

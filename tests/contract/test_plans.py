@@ -38,7 +38,6 @@ from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.adapters.sql.repositories.users import SqlUsers
 from tok0n.adapters.sql.shared_callers import FIND_WHERE_DIGEST
 from tok0n.adapters.sql.sqlite.store import SqliteStore
-from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.budgets import BudgetPeriod
 from tok0n.domain.errors import AlreadyResolved, KeyChanged
 from tok0n.domain.history import RequestFilter, UseBy, UseFilter
@@ -138,11 +137,7 @@ async def test_callers_are_found_by_the_digests_of_their_secrets(large: Opened) 
     literal = "x'{}'" if isinstance(large.store, SqliteStore) else "'\\x{}'"
     digests = ", ".join(literal.format(many_rows.digest(number).hex()) for number in (1, 2))
 
-    def fn(tx: sa.Connection) -> list[str]:
-        force_index_scans(tx)  # as the connection of `PostgresCallers` does
-        return scans_of(tx, [f"{FIND_WHERE_DIGEST} IN ({digests})"])
-
-    assert await large.store.read(fn) == []
+    assert await large.store.read(lambda tx: scans_of(tx, [f"{FIND_WHERE_DIGEST} IN ({digests})"])) == []
     caller = await large.callers.find(many_rows.digest(1), now_us=NOW_US)
     assert caller is not None
     assert [budget.id for budget in caller.budgets] == [many_rows.budget_id(1)]
@@ -330,7 +325,6 @@ async def plan_of(db: Opened, condition: object) -> str:
     keyword = "EXPLAIN QUERY PLAN" if isinstance(db.store, SqliteStore) else "EXPLAIN"
 
     def fn(tx: sa.Connection) -> str:
-        force_index_scans(tx)
         return "\n".join(str(row[-1]) for row in tx.execute(sa.text(f"{keyword} {query}")))
 
     return await db.store.read(fn)

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from tok0n.adapters.sql.audit_sums import Sums, missing_rows, wrong_accounts, wrong_periods
 from tok0n.adapters.sql.budget_periods import period_ids
 from tok0n.adapters.sql.entry_ids import FinalEntries
-from tok0n.adapters.sql.store import Row, fetch, force_index_scans, force_merge_joins
+from tok0n.adapters.sql.store import Row, fetch, merge_joins
 from tok0n.domain.ledger import AuditReport, Difference, RequestStatus
 
 ENTRIES_PER_STEP = 50_000
@@ -110,7 +110,6 @@ def audit(tx: sa.Connection) -> AuditReport:
 
 def run_step(tx: sa.Connection, steps: Steps) -> int | AuditReport:
     """Run the next step. Returns the number of rows read so far, or the report."""
-    force_index_scans(tx)
     try:
         return steps.send(tx)
     except StopIteration as end:
@@ -248,13 +247,12 @@ class Audit:
 
     def _read_page(self, tx: sa.Connection, page: dict[str, str]) -> int:
         """Check a page of requests. Returns the number of their entries."""
-        force_merge_joins(tx)
-        ((requests, shortfall, entries, wrong, with_budgets),) = fetch(tx, _REQUESTS, **page, final=self._after)
-        if with_budgets:
-            for column, spent in fetch(tx, _SPENT, **page, final=self._after):
-                for period_id in period_ids(column):
-                    self._sums.spent[period_id] += int(spent)
-        force_index_scans(tx)
+        with merge_joins(tx):
+            ((requests, shortfall, entries, wrong, with_budgets),) = fetch(tx, _REQUESTS, **page, final=self._after)
+            spent_of = fetch(tx, _SPENT, **page, final=self._after) if with_budgets else []
+        for column, spent in spent_of:
+            for period_id in period_ids(column):
+                self._sums.spent[period_id] += int(spent)
         self._requests += requests
         self._shortfall += int(shortfall)
         if wrong:

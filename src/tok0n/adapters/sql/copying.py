@@ -44,10 +44,9 @@ async def copy(source: SqliteStore, target: PostgresStore) -> Copied:
         if rows:
             raise OperatorError(_NOT_EMPTY.format(rows=rows, table=name))
     try:
-        connection = await target.options.connect()
+        connection = await target.options.without_timeout().connect()
         try:
             async with connection.transaction():
-                await connection.execute("SET LOCAL statement_timeout = 0")
                 for table in schema.metadata.sorted_tables:
                     await _copy_table(source, connection, table)
                 if await source.read(_fingerprint) != before:

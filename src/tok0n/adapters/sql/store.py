@@ -1,7 +1,7 @@
 """The interface of SQLite and PostgreSQL to transaction functions."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -51,39 +51,46 @@ def lock_for(tx: sa.Connection, name: str) -> None:
 
 
 def force_index_scans(tx: sa.Connection) -> None:
-    """Make PostgreSQL find rows by indexes again, as it does in every transaction until another function forbids it."""
+    """Make PostgreSQL find rows by indexes until the transaction ends.
+
+    Only a migration needs this. Every other connection starts with these settings.
+    """
     if tx.dialect.name != "sqlite":
         tx.execute(_INDEX_SCANS)
 
 
-def force_merge_joins(tx: sa.Connection) -> None:
-    """Make PostgreSQL join tables by reading an index of each in its order, until `force_index_scans`.
+def merge_joins(tx: sa.Connection) -> contextlib.AbstractContextManager[None]:
+    """Make PostgreSQL join tables by reading an index of each in its order, for the queries of a block.
 
     For a page of rows, this takes a fraction of the CPU that an index lookup for each row would take.
     """
-    if tx.dialect.name != "sqlite":
-        tx.execute(_MERGE_JOINS)
+    return _planner(tx, _MERGE_JOINS)
 
 
-@contextlib.contextmanager
-def bitmap_scans(tx: sa.Connection) -> Iterator[None]:
+def bitmap_scans(tx: sa.Connection) -> contextlib.AbstractContextManager[None]:
     """Make PostgreSQL read each page of a table once, in their order on disk, for the queries of a block.
 
     If there are many rows, far apart in the table, this takes a fraction of the CPU that index scans would take.
     """
+    return _planner(tx, _BITMAP_SCANS)
+
+
+@contextlib.contextmanager
+def _planner(tx: sa.Connection, settings: sa.TextClause) -> Iterator[None]:
+    """Run a block of queries with `settings`. A write in the block would be rolled back."""
     if tx.dialect.name == "sqlite":
         yield
         return
     with tx.begin_nested() as savepoint:
-        tx.execute(_BITMAP_SCANS)
+        tx.execute(settings)
         yield
         savepoint.rollback()  # restores the settings
 
 
-def _set_config(**changes: str) -> sa.TextClause:
-    """Return the statement that makes `BY_INDEX`, with `changes`, the settings of the transaction."""
-    settings = BY_INDEX | changes
-    return sa.text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
+def set_config(settings: Mapping[str, str], *, is_local: bool = False) -> str:
+    """Return the statement that sets PostgreSQL's `settings` for the session, or only until the transaction ends."""
+    scope = "true" if is_local else "false"
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', {scope})" for name, value in settings.items())
 
 
 BY_INDEX = {
@@ -103,6 +110,11 @@ row, and compete with a server for the cores. A connection starts with these set
 transaction would take a third of the CPU of a short one.
 """
 
-_INDEX_SCANS = _set_config()
-_MERGE_JOINS = _set_config(enable_mergejoin="on", enable_nestloop="off", enable_sort="off")
-_BITMAP_SCANS = _set_config(enable_bitmapscan="on", enable_indexscan="off", enable_sort="off", work_mem="32MB")
+
+def _until_the_end(**settings: str) -> sa.TextClause:
+    return sa.text(set_config(settings, is_local=True))
+
+
+_INDEX_SCANS = _until_the_end(**BY_INDEX)
+_MERGE_JOINS = _until_the_end(enable_mergejoin="on", enable_nestloop="off", enable_sort="off")
+_BITMAP_SCANS = _until_the_end(enable_bitmapscan="on", enable_indexscan="off", enable_sort="off", work_mem="32MB")

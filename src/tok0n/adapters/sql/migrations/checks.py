@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql import audit, ddl
+from tok0n.adapters.sql.store import force_index_scans
 from tok0n.domain.errors import OperatorError
 
 _COUNT_SERVERS = "SELECT count(*) FROM process WHERE now() < to_timestamp(lease_ends_at_us / 1e6::float8)"
@@ -22,6 +23,7 @@ def require_no_server(tx: sa.Connection) -> None:
 
 def require_right_ledger(tx: sa.Connection) -> None:
     """Raise `OperatorError` if the audit of the migrated ledger finds a difference."""
+    force_index_scans(tx)  # The connection of a migration starts with PostgreSQL's own settings.
     differences = audit.audit(tx).differences
     if differences:
         first = differences[0]

@@ -13,11 +13,16 @@ import asyncpg
 import msgspec
 import structlog
 
+from tok0n.adapters.sql.store import set_config
+
 log = structlog.get_logger()
 
 FENCE_PAUSE_SECONDS = 0.02
 CLIENT_SECONDS_MORE = 2.0
 """The client closes the connection this long after the server's statement timeout."""
+
+LONG_STATEMENT_SECONDS = 24 * 3600.0
+"""The statement timeout of a migration, which may write every row of a table, and of other long statements."""
 
 _CLOSING_STATES = ("08", "57P")
 """SQLSTATE classes of errors that end the connection: connection exceptions and server shutdowns."""
@@ -25,7 +30,7 @@ _CLOSING_STATES = ("08", "57P")
 _WHO_AM_I = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FENCE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 
-_BY_INDEX = {
+_HOT_SETTINGS = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_mergejoin": "off",
@@ -65,21 +70,32 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     async def connect(self, settings: Mapping[str, str] = _NO_SETTINGS) -> "asyncpg.Connection[asyncpg.Record]":
         """Open a connection with the session settings of the ledger and `settings`. Raises `DATABASE_ERRORS`."""
-        return await asyncpg.connect(
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             self.url,
             timeout=self.connect_timeout_seconds,
             command_timeout=self.statement_timeout_seconds + CLIENT_SECONDS_MORE,
-            server_settings={
-                "application_name": "tok0n",
-                "default_transaction_isolation": "read committed",
-                "synchronous_commit": "on",
-                "jit": "off",  # compiling a statement takes longer than any statement of a page
-                "statement_timeout": _milliseconds(self.statement_timeout_seconds),
-                "lock_timeout": _milliseconds(self.lock_timeout_seconds),
-                "idle_in_transaction_session_timeout": _milliseconds(self.statement_timeout_seconds),
-                **settings,
-            },
+            server_settings={"application_name": "tok0n"},
         )
+        values = {
+            "default_transaction_isolation": "read committed",
+            "synchronous_commit": "on",
+            "jit": "off",  # compiling a statement takes longer than any statement of a page
+            "statement_timeout": _milliseconds(self.statement_timeout_seconds),
+            "lock_timeout": _milliseconds(self.lock_timeout_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(self.statement_timeout_seconds),
+            **settings,
+        }
+        try:
+            # Not in the startup packet, of which PgBouncer rejects or drops most parameters.
+            await connection.execute(set_config(values), timeout=self.connect_timeout_seconds)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def without_timeout(self) -> "PostgresOptions":
+        """Return options for long statements. `SET statement_timeout` would not lift the client's own timeout."""
+        return msgspec.structs.replace(self, statement_timeout_seconds=LONG_STATEMENT_SECONDS)
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -148,7 +164,7 @@ class StatementConnection:
         if connection is not None and not connection.is_closed():
             return connection
         try:
-            connection = await self._options.connect(_BY_INDEX)
+            connection = await self._options.connect(_HOT_SETTINGS)
             self._backend = await _backend_of(connection)
         except DATABASE_ERRORS as error:
             if not self._is_down:

@@ -20,20 +20,21 @@ ATTEMPTS_MAX = 3
 """A transaction runs at most this many times if the server rolls it back because of a concurrent one."""
 
 WAITING_MAX = 1_000
-MIGRATION_SECONDS_MAX = 24 * 3600.0
-"""The statement timeout of a migration, which may write every row of a table."""
-
 RETRIED_STATES = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock. The server has rolled back, so the transaction can run again."""
 
 
 class PostgresStore:
-    """The database at `options.url`. Reconnects automatically. `planner` has the planner's settings."""
+    """The database at `options.url`. Reconnects automatically.
+
+    Every connection starts with the planner settings `planner`.
+    """
 
     def __init__(self, options: PostgresOptions, *, planner: Mapping[str, str] = BY_INDEX) -> None:
         self.options = options
         self._waiting = 0
         self._engine = _create_engine(options, planner)
+        self._patient_engine = _create_engine(_for_one_connection(options), planner)
 
     async def check(self) -> None:
         """Raise `OperatorError` if PostgreSQL is too old or the schema is not at head."""
@@ -43,8 +44,7 @@ class PostgresStore:
         migrate.require_head(revision)
 
     async def migrate(self) -> list[str]:
-        options = msgspec.structs.replace(self.options, statement_timeout_seconds=MIGRATION_SECONDS_MAX, pool_size=1)
-        unlimited = PostgresStore(options, planner={})  # A migration may read whole tables.
+        unlimited = PostgresStore(_for_one_connection(self.options), planner={})  # A migration may read whole tables.
         try:
             return await unlimited._for_operator(_migrate)
         finally:
@@ -62,13 +62,9 @@ class PostgresStore:
         raise AssertionError("the last attempt returns or raises")
 
     async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
-        def snapshot(tx: sa.Connection) -> T:
-            if no_timeout:
-                tx.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            return fn(tx)
-
+        engine = self._patient_engine if no_timeout else self._engine
         try:
-            return await self._run(snapshot, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            return await self._run(fn, engine, isolation_level="REPEATABLE READ", postgresql_readonly=True)
         except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
             raise _failed(error) from error
 
@@ -81,22 +77,19 @@ class PostgresStore:
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
     async def aclose(self) -> None:
-        await greenlet_spawn(self._engine.dispose)
+        for engine in (self._engine, self._patient_engine):
+            await greenlet_spawn(engine.dispose)
 
-    async def _run(self, fn: Callable[[sa.Connection], T], **execution_options: object) -> T:
+    async def _run(
+        self, fn: Callable[[sa.Connection], T], engine: sa.Engine | None = None, **execution_options: object
+    ) -> T:
         if self._waiting >= WAITING_MAX:
             raise Overloaded(queue="database connections")
         self._waiting += 1
         try:
-            return await greenlet_spawn(self._in_transaction, fn, execution_options)
+            return await greenlet_spawn(_in_transaction, engine or self._engine, fn, execution_options)
         finally:
             self._waiting -= 1
-
-    def _in_transaction(self, fn: Callable[[sa.Connection], T], execution_options: dict[str, Any]) -> T:
-        with self._engine.connect() as connection:
-            connection.execution_options(**execution_options)
-            with connection.begin():
-                return fn(connection)
 
     async def _for_operator(self, fn: Callable[[sa.Connection], T]) -> T:
         try:
@@ -107,6 +100,17 @@ class PostgresStore:
                 f"Can't use the database at {where.hostname or 'localhost'}:{where.port or 5432}{where.path}:"
                 f" {describe(_origin(error))}."
             ) from error
+
+
+def _in_transaction(engine: sa.Engine, fn: Callable[[sa.Connection], T], execution_options: dict[str, Any]) -> T:
+    with engine.connect() as connection:
+        connection.execution_options(**execution_options)
+        with connection.begin():
+            return fn(connection)
+
+
+def _for_one_connection(options: PostgresOptions) -> PostgresOptions:
+    return msgspec.structs.replace(options.without_timeout(), pool_size=1)
 
 
 def _create_engine(options: PostgresOptions, planner: Mapping[str, str]) -> sa.Engine:
