@@ -34,6 +34,22 @@ _CHANGES = (
     "SELECT token_class, id, number, posted_after FROM ledger_entry"
     " WHERE account_id = :account_id AND kind <> 'usage' ORDER BY token_class, number"
 )
+_CHANGES_AROUND = """
+WITH last AS (
+    SELECT id, number, posted_after FROM ledger_entry
+    WHERE account_id = :account_id AND token_class = :token_class AND kind <> 'usage' AND id + 0 < :first_id
+    ORDER BY number DESC LIMIT 1
+)
+SELECT id, number, posted_after FROM last
+UNION ALL
+SELECT id, number, posted_after FROM (
+    SELECT id, number, posted_after FROM ledger_entry
+    WHERE account_id = :account_id AND token_class = :token_class AND kind <> 'usage'
+    AND number > coalesce((SELECT number FROM last), 0) ORDER BY number LIMIT 1
+) AS following
+"""
+"""With the plain id, SQLite would seek by it, and read all entries of all accounts before it."""
+
 _USED_BETWEEN = """
 SELECT {point} AS point, request.api_key_id, request.model, CAST(-sum(page.amount) AS BIGINT), count(*)
 FROM (
@@ -199,6 +215,15 @@ def changes_of(tx: sa.Connection, account_id: str) -> dict[str, list[Change]]:
     return changes
 
 
+def changes_around(tx: sa.Connection, account_id: str, token_class: str, first_id: int) -> list[Change]:
+    """Return a wallet's last change before the account's entry `first_id`, and its first one from there on.
+
+    Reads the later changes, newest first. For many positions, `changes_of` is faster.
+    """
+    values = {"account_id": account_id, "token_class": token_class, "first_id": first_id}
+    return sorted(Change(*row) for row in fetch(tx, _CHANGES_AROUND, **values))
+
+
 def _use_search(changes: Sequence[Change], token_class: str, price: PriceChange, *, newest_id: int) -> UseSearch:
     """Search the usage after a change of the price. The posted tokens only decrease until the wallet's next change."""
     index = bisect.bisect_right(changes, price.after_number, key=lambda change: change.number)
@@ -277,9 +302,10 @@ def position_before(
     current: Position,
     changes: Sequence[Change],
 ) -> Position | None:
-    """Return a wallet's position before the account's entry `first_id`. `changes` are those of the wallet.
+    """Return a wallet's position before the account's entry `first_id`.
 
-    None if the wallet's nearest entries are too far away (`ENTRIES_READ`).
+    `changes` are those of the wallet, at least the ones around `first_id`. None if the wallet's nearest entries are too
+    far away (`ENTRIES_READ`).
     """
     index = bisect.bisect_left(changes, first_id, key=lambda change: change.id)
     after_last = Position(number=0, posted_after=0)

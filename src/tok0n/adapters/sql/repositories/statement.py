@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from tok0n.adapters.sql.repositories.entry_search import last_before
-from tok0n.adapters.sql.repositories.lots import changes_of, position_before
+from tok0n.adapters.sql.repositories.lots import changes_around, position_before
 from tok0n.adapters.sql.schema import ledger_entry, wallet
 from tok0n.adapters.sql.store import SqlStore
 from tok0n.domain.history import LedgerEntry
@@ -59,12 +59,11 @@ class SqlStatements:
             if len(wallets) == 1:
                 return {wallets[0].token_class: _posted(tx, account_id, wallets[0].token_class, last_id)}
             balances = {}
-            changes = changes_of(tx, account_id)
             for row in wallets:
                 current = Position(number=row.entries, posted_after=row.posted)
-                of_class = changes.get(row.token_class, [])
+                changes = changes_around(tx, account_id, row.token_class, last_id + 1)
                 position = position_before(
-                    tx, account_id, row.token_class, last_id + 1, current=current, changes=of_class
+                    tx, account_id, row.token_class, last_id + 1, current=current, changes=changes
                 )
                 if position is None:
                     balances[row.token_class] = _posted(tx, account_id, row.token_class, last_id)
