@@ -111,10 +111,10 @@ transaction would take a third of the CPU of a short one.
 """
 
 
-def _until_the_end(**settings: str) -> sa.TextClause:
+def _for_the_transaction(**settings: str) -> sa.TextClause:
     return sa.text(set_config(settings, is_local=True))
 
 
-_INDEX_SCANS = _until_the_end(**BY_INDEX)
-_MERGE_JOINS = _until_the_end(enable_mergejoin="on", enable_nestloop="off", enable_sort="off")
-_BITMAP_SCANS = _until_the_end(enable_bitmapscan="on", enable_indexscan="off", enable_sort="off", work_mem="32MB")
+_INDEX_SCANS = _for_the_transaction(**BY_INDEX)
+_MERGE_JOINS = _for_the_transaction(enable_mergejoin="on", enable_nestloop="off", enable_sort="off")
+_BITMAP_SCANS = _for_the_transaction(enable_bitmapscan="on", enable_indexscan="off", enable_sort="off", work_mem="32MB")

@@ -34,7 +34,7 @@ class PostgresStore:
         self.options = options
         self._waiting = 0
         self._engine = _create_engine(options, planner)
-        self._patient_engine = _create_engine(_for_one_connection(options), planner)
+        self._engine_without_timeout = _create_engine(_for_one_connection(options), planner)
 
     async def check(self) -> None:
         """Raise `OperatorError` if PostgreSQL is too old or the schema is not at head."""
@@ -62,7 +62,7 @@ class PostgresStore:
         raise AssertionError("the last attempt returns or raises")
 
     async def read(self, fn: Callable[[sa.Connection], T], *, no_timeout: bool = False) -> T:
-        engine = self._patient_engine if no_timeout else self._engine
+        engine = self._engine_without_timeout if no_timeout else self._engine
         try:
             return await self._run(fn, engine, isolation_level="REPEATABLE READ", postgresql_readonly=True)
         except (sa.exc.SQLAlchemyError, *DATABASE_ERRORS) as error:
@@ -77,7 +77,7 @@ class PostgresStore:
             raise AccountingFailed(upstream_called=False, detail="the schema is not at head: run tok0n migrate")
 
     async def aclose(self) -> None:
-        for engine in (self._engine, self._patient_engine):
+        for engine in (self._engine, self._engine_without_timeout):
             await greenlet_spawn(engine.dispose)
 
     async def _run(
