@@ -1,14 +1,19 @@
 """The statement of a month is exact in every time zone, adds up, and reveals nothing of other accounts."""
 
+import itertools
 import random
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
-from support.ledgers import Opened
+from support.ledgers import NOW_US, Opened
+from support.spending import spend
+from tok0n.adapters.sql.repositories.lots import changes_around, changes_of
 from tok0n.adapters.sql.repositories.statement import SqlStatements
 from tok0n.domain.history import LedgerEntry
+from tok0n.domain.ledger import EntryKind
 from tok0n.domain.months import Month, month_at, parse_month
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +89,49 @@ async def test_every_month_has_its_entries_and_its_balances_add_up(db: Opened) -
                 assert opening.get(token_class, 0) + change == closing.get(token_class, 0)
                 filters = {"since_us": since_us, "until_us": until_us, "token_class": token_class}
                 assert await whole(statements, account_id, rows_max=5, **filters) == of_class
+
+
+async def test_balances_at_any_time_are_the_sums_of_the_entries_before_it(db: Opened) -> None:
+    statements = SqlStatements(db.store)
+    numbers = random.Random(1)
+    account, key = await db.key("a@x", tokens=100)
+    for at_us in range(NOW_US + 1, NOW_US + 40):
+        token_class = numbers.choice(CLASSES)
+        balances = await statements.balances_at(account.id, at_us)
+        if balances.get(token_class, 0) >= 3 and numbers.random() < 0.6:
+            await spend(db, account_id=account.id, key_id=key.id, tokens=3, at_us=at_us, token_class=token_class)
+        else:
+            grant = {"email": "a@x", "tokens": 50, "reason": "r", "now_us": at_us}
+            await db.accounts.grant(**grant, token_class=token_class)  # type: ignore[arg-type]
+    everything = await whole(statements, account.id)
+    assert {(entry.kind, entry.token_class) for entry in everything} >= set(
+        itertools.product((EntryKind.GRANT, EntryKind.USAGE), CLASSES)
+    )
+    for at_us in range(NOW_US - 1, NOW_US + 42):
+        sums = dict.fromkeys(CLASSES, 0)
+        for entry in everything:
+            sums[entry.token_class] += entry.amount if entry.created_at_us < at_us else 0
+        assert await statements.balances_at(account.id, at_us) == sums
+
+
+async def test_the_changes_around_an_entry_are_the_nearest_two_of_the_wallet(db: Opened) -> None:
+    account, key = await db.key("a@x", tokens=100)
+    for number in range(12):
+        token_class = CLASSES[number % 3 == 0]
+        await db.accounts.grant(email="a@x", tokens=5, reason="r", now_us=NOW_US, token_class=token_class)
+        await spend(db, account_id=account.id, key_id=key.id, tokens=1, token_class=token_class)
+
+    def compare(tx: sa.Connection) -> None:
+        changes = changes_of(tx, account.id)
+        assert [len(changes[name]) for name in CLASSES] == [9, 4]
+        for name, of_class in changes.items():
+            for first_id in range(of_class[-1].id + 2):
+                around = changes_around(tx, account.id, name, first_id)
+                before = [change for change in of_class if change.id < first_id]
+                after = [change for change in of_class if change.id >= first_id]
+                assert around == before[-1:] + after[:1]
+
+    await db.store.read(compare)
 
 
 async def test_entries_of_one_time_are_on_one_page_each(db: Opened) -> None:
