@@ -95,6 +95,8 @@ def warm_up(folder: Path, server: Server, *, connections: int, seconds: int = WA
     while keys:
         unused.write_text("\n".join(keys) + "\n")
         load = wrk(folder, server._replace(keys_path=unused), seconds=seconds, connections=connections, in_order=True)
+        if load.errors or not load.requests:
+            raise RuntimeError(f"{server.name}: {load.errors} of {load.requests} requests failed")
         keys = keys[load.requests :]
 
 

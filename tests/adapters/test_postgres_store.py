@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import sqlalchemy as sa
@@ -64,26 +65,25 @@ async def test_a_connection_starts_with_the_planner_settings_and_keeps_them(
     assert await store.write(settings) == before
 
 
-async def test_merge_joins_end_with_their_block(store: PostgresStore) -> None:
-    changes = {"enable_mergejoin": "on", "enable_nestloop": "off", "enable_sort": "off"}
-
+@pytest.mark.parametrize(
+    ("block", "changes"),
+    [
+        (merge_joins, {"enable_mergejoin": "on", "enable_nestloop": "off", "enable_sort": "off"}),
+        (
+            bitmap_scans,
+            {"enable_bitmapscan": "on", "enable_indexscan": "off", "enable_sort": "off", "work_mem": "32MB"},
+        ),
+    ],
+    ids=["merge joins", "bitmap scans"],
+)
+async def test_settings_of_the_planner_end_with_their_block(
+    store: PostgresStore,
+    block: Callable[[sa.Connection], AbstractContextManager[None]],
+    changes: dict[str, str],
+) -> None:
     def fn(tx: sa.Connection) -> tuple[dict[str, str], ...]:
         before = settings(tx)
-        with merge_joins(tx):
-            within = settings(tx)
-        return before, within, settings(tx)
-
-    before, within, after = await store.read(fn)
-    assert within == before | changes
-    assert after == before == await store.read(settings)
-
-
-async def test_bitmap_scans_end_with_their_block(store: PostgresStore) -> None:
-    changes = {"enable_bitmapscan": "on", "enable_indexscan": "off", "enable_sort": "off", "work_mem": "32MB"}
-
-    def fn(tx: sa.Connection) -> tuple[dict[str, str], ...]:
-        before = settings(tx)
-        with bitmap_scans(tx):
+        with block(tx):
             within = settings(tx)
         return before, within, settings(tx)
 

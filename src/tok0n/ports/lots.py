@@ -16,7 +16,7 @@ class Lots(Protocol):
         """Return the token class and the usage entry of each request of the account that was charged."""
 
     async def positions(self, account_id: str, *, before_us: Sequence[int | None]) -> list[dict[str, Position | None]]:
-        """For each time, return each wallet's position before the account's first entry at or after it.
+        """For each time, return each wallet's position before the account's first entry at or after that time.
 
         The time None is now. A wallet has no position (None) if its nearest entries are more than 10,000 entries of
         other classes away. Entries of processes whose clocks differ may be out of order by that difference.

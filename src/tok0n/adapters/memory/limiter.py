@@ -44,12 +44,10 @@ class MemoryLimiter:
     def refill(self, requests: Iterable[RecentRequest], *, now_us: int) -> None:
         """Count the requests of the last minute as if this limiter had admitted them."""
         now = self._clock.monotonic()
-        keys = self._keys
         for request in requests:
             admitted_at = now - max(0, now_us - request.created_at_us) / 1_000_000
-            caller = request.caller
-            if caller is not None:
-                (keys.get(caller.api_key_id) or self._window(caller.api_key_id)).add(admitted_at)
+            if request.caller is not None:
+                self._window(request.caller.api_key_id).add(admitted_at)
             if request.dispatched:
                 self._global.add(admitted_at)
 

@@ -99,7 +99,8 @@ def _wrong_spans(
 ) -> Iterator[Difference]:
     """Yield the complete days, and their parts, whose stored use is not the sum of their quarter hours.
 
-    `quarters` and `charges` are the columns of the quarter hours. Compares the sums of all keys and models.
+    `quarters` and `charges` have the start and the charge of each row of a quarter hour. Compares sums over all keys
+    and models.
     """
     for length in reversed(LONG_LENGTHS):
         sums = _add_up(quarters, charges, length=length)
@@ -125,7 +126,7 @@ def _add_up(quarters: Collection[int], charges: Collection[int], *, length: int 
 
 
 def _columns(rows: _Rows, length: int) -> tuple[Collection[int], Collection[int]]:
-    """Return the first quarter hours and the charges of the rows of a length."""
+    """Return the starts and the charges of the rows of one length. A start is a quarter hour."""
     if length not in rows:
         return (), ()
     quarters, charges = rows[length]

@@ -225,7 +225,7 @@ def changes_around(tx: sa.Connection, account_id: str, token_class: str, first_i
 
 
 def _use_search(changes: Sequence[Change], token_class: str, price: PriceChange, *, newest_id: int) -> UseSearch:
-    """Search the usage after a change of the price. The posted tokens only decrease until the wallet's next change."""
+    """Return the search for the first usage after a change of the price, before the wallet's next change."""
     index = bisect.bisect_right(changes, price.after_number, key=lambda change: change.number)
     after_id = changes[index - 1].id if index and changes[index - 1].number == price.after_number else 0
     end_id = changes[index].id if index < len(changes) else newest_id + 1

@@ -36,7 +36,7 @@ _Sums = defaultdict[tuple[int, str], int]
 """By the start of an interval and the series."""
 
 _Value = tuple[int, str, int]
-"""A group of spans, a series, and its value."""
+"""A group of spans, a series, and the value of the series in these spans."""
 
 
 class SqlOutcomes:
