@@ -46,7 +46,9 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
                 while await _pending_processes(store) != {dead_id, live_id}:
                     await asyncio.sleep(0.01)
                 await killed.kill()
-                await move_lease(store, live_id, ends_in=15, renewed_for=30)
+                # A renewal may begin before this one and end after it. It makes the lease last 15 s, and one that
+                # becomes shorter counts as a gap, so that no sweep would expire anything for half a minute.
+                await move_lease(store, live_id, ends_in=10, renewed_for=30)
                 await move_lease(store, dead_id, ends_in=-10, renewed_for=30)
                 async with asyncio.timeout(20):
                     while await _pending_processes(store) != {live_id}:
