@@ -13,7 +13,6 @@ that of /healthz. It hardly depends on other work of the machine. "Wall" is the 
 
 import argparse
 import contextlib
-import gc
 import itertools
 import random
 import statistics
@@ -32,12 +31,11 @@ import uvloop
 from large import REQUESTS_PER_TRANSACTION, Row
 from processes import cpu_ms
 
-from tok0n.__main__ import GARBAGE_THRESHOLD
 from tok0n.adapters.clock import SystemClock
 from tok0n.adapters.sql.schema import ledger_entry, pack_order, request
 from tok0n.bootstrap.resources import open_store
 from tok0n.bootstrap.services import Services, make_api_keys
-from tok0n.bootstrap.serving import open_listener, reduce_garbage_collection
+from tok0n.bootstrap.serving import open_listener, shorten_garbage_collections
 from tok0n.bootstrap.wiring import open_gateway
 from tok0n.domain import ids
 from tok0n.domain.ledger import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
@@ -105,8 +103,7 @@ async def measure_engine(requests: int, postgres_url: str | None, engine_pids: t
             store = gateway.services.store
             names = await store.database.read(lambda tx: find_names(tx, names))
             listener.listen()
-            gc.set_threshold(GARBAGE_THRESHOLD)
-            reduce_garbage_collection()
+            shorten_garbage_collections()
             async with HttpServer(gateway.app, listener, shutdown_seconds=5) as server:
                 for zone in ZONES:
                     await store.users.set_time_zone(user_id=user_id, time_zone=zone)

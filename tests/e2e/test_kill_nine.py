@@ -46,8 +46,8 @@ async def test_another_gateway_expires_the_reservations_of_a_killed_one(tmp_path
                 while await _pending_processes(store) != {dead_id, live_id}:
                     await asyncio.sleep(0.01)
                 await killed.kill()
-                # A renewal may begin before this one and end after it. It makes the lease last 15 s, and one that
-                # becomes shorter counts as a gap, so that no sweep would expire anything for half a minute.
+                # The server may be renewing its lease now. Its renewal makes the lease last 15 s. If that were less
+                # than ours, it would count as a gap, and the server would expire nothing for 30 s.
                 await move_lease(store, live_id, ends_in=10, renewed_for=30)
                 await move_lease(store, dead_id, ends_in=-10, renewed_for=30)
                 async with asyncio.timeout(20):

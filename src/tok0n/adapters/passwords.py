@@ -5,9 +5,7 @@ The threads have their own bounded queue, so a flood of sign-ins delays only sig
 
 import asyncio
 import base64
-import contextlib
 import os
-import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from tok0n.adapters import strength
+from tok0n.adapters.threads import NICENESS_MAX, lower_priority
 from tok0n.domain.errors import Overloaded
 
 T = TypeVar("T")
@@ -27,8 +26,6 @@ PASSES = 2
 
 THREADS = 2
 WAITING_MAX = 64
-NICENESS = 19
-"""The lowest priority, so that threads that serve requests run first."""
 
 
 class Argon2Passwords:
@@ -36,7 +33,9 @@ class Argon2Passwords:
 
     def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES) -> None:
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords", initializer=_lower_priority)
+        self._pool = ThreadPoolExecutor(
+            THREADS, thread_name_prefix="passwords", initializer=lower_priority, initargs=(NICENESS_MAX,)
+        )
         self._waiting = 0
         self._dummy_hash = _make_dummy_hash(memory_kib=memory_kib, passes=passes)
 
@@ -79,10 +78,3 @@ def _make_dummy_hash(*, memory_kib: int, passes: int) -> str:
 def _normal(password: str) -> str:
     """Normalize a password, because keyboards compose letters differently (NIST SP 800-63B, section 5.1.1.2)."""
     return unicodedata.normalize("NFKC", password)
-
-
-def _lower_priority() -> None:
-    """Lower the priority of this thread on Linux. Elsewhere, a priority applies to the whole process."""
-    if hasattr(os, "sched_getaffinity"):
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -9,9 +9,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from tok0n.adapters.threads import BACKGROUND_NICENESS, lower_priority
 from tok0n.bootstrap.listener import bind_listener
 from tok0n.bootstrap.open_files import allow_many_files
 from tok0n.bootstrap.retired_classes import log_retired_classes
@@ -26,6 +28,13 @@ Announce = Callable[[str, str | None], None]
 
 SWITCH_SECONDS = 0.0005
 """The time after which a thread must release the GIL to the event loop. Python's default is 5 ms."""
+
+SERVING_GARBAGE_THRESHOLD = 10_000
+"""How many new objects trigger a garbage collection while serving. Collecting so many stops all threads for 1 to 2 ms.
+
+Pages create garbage, so a collection of more objects would delay the requests beside them. A lower threshold would cost
+CPU with many concurrent requests (docs/performance.md).
+"""
 
 OPEN_FILES_FEW = 4_096
 """With a lower limit of open files, 2,000 concurrent requests don't fit, because each needs two connections."""
@@ -78,7 +87,8 @@ async def serve_gateway(
     if (allowed := allow_many_files()) < OPEN_FILES_FEW:
         hint = "each request needs two open files: raise the limit (ulimit -n, LimitNOFILE)"
         log.warning("few_open_files", allowed=allowed, hint=hint)
-    reduce_garbage_collection()
+    shorten_garbage_collections()
+    lower_priority_of_threads()
     sys.setswitchinterval(SWITCH_SECONDS)
     async with HttpServer(gateway.app, listener, shutdown_seconds=settings.server.shutdown_seconds) as server:
         announce(server.url, link)
@@ -96,10 +106,19 @@ def _import_all(packages: Iterable[str]) -> None:
         importlib.import_module(package)
 
 
-def reduce_garbage_collection() -> None:
-    """Exclude existing objects from garbage collections. `__main__` makes collections rare."""
+def shorten_garbage_collections() -> None:
+    """Exclude existing objects from garbage collections, and collect before many new ones exist."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(SERVING_GARBAGE_THRESHOLD)
+
+
+def lower_priority_of_threads() -> None:
+    """Give the threads of `asyncio.to_thread` a lower priority. They render pages, and do what no request waits for."""
+    threads = ThreadPoolExecutor(
+        thread_name_prefix="background", initializer=lower_priority, initargs=(BACKGROUND_NICENESS,)
+    )
+    asyncio.get_running_loop().set_default_executor(threads)
 
 
 async def _force_exit(server: HttpServer, force_stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from tok0n.adapters.batcher import Batcher
 from tok0n.adapters.sql import migrate
 from tok0n.adapters.sql.sqlite import database_file
+from tok0n.adapters.threads import BACKGROUND_NICENESS, lower_priority
 from tok0n.domain.errors import AccountingFailed, OperatorError, Overloaded, Tok0nError
 
 T = TypeVar("T")
@@ -82,7 +83,9 @@ class SqliteStore:
         self._writer = threading.Thread(target=self._write_groups, name="sqlite-writer", daemon=True)
         self._writer.start()
         self._closed = False
-        self._reader_pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._reader_pool = ThreadPoolExecutor(
+            READERS, thread_name_prefix="sqlite-reader", initializer=lower_priority, initargs=(BACKGROUND_NICENESS,)
+        )
         self._hot_reader_pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-hot-reader")
         self._hot_reader: sqlite3.Connection | None = None
         self._readers = threading.local()
