@@ -137,7 +137,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The account and API key that make a request, and what the key may do. None means no limit.
 
     `expires_at_us` is when the key expires, or the end of its secret if that is earlier. A disabled key and the key of

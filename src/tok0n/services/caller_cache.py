@@ -27,16 +27,14 @@ IDLE_SECONDS = 600.0
 EVICTED_AT_ONCE_MAX = 10_000
 
 _BEARER = b"Bearer "
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-class _Entry:
+class _Entry(msgspec.Struct, gc=False):
     """A cached caller, and the monotonic time of its last use in seconds."""
 
-    __slots__ = ("caller", "used_at")
-
-    def __init__(self, caller: Caller, used_at: float) -> None:
-        self.caller = caller
-        self.used_at = used_at
+    caller: Caller
+    used_at: float
 
 
 class CallerCache:
@@ -47,8 +45,11 @@ class CallerCache:
         self._clock = clock
         self._callers_max = callers_max
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._digests: dict[str, tuple[bytes, ...]] = {}
-        """The digests of the cached secrets of each key. A rotated key can have several."""
+        self._digests: dict[str, bytes] = {}
+        """The digests of the cached secrets of each key, one after the other. A rotated key can have several.
+
+        A tuple of one digest would take 64 bytes more, for each key.
+        """
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._change: int | None = None
         """The number of the last change that `refresh` has seen. Nothing is cached before the first one."""
@@ -95,7 +96,7 @@ class CallerCache:
                 self._evict(digest)
         else:
             for key_id in changes.api_key_ids & self._digests.keys():
-                for digest in self._digests[key_id]:
+                for digest in _split(self._digests[key_id]):
                     self._evict(digest)
         idle_since = self._clock.monotonic() - IDLE_SECONDS
         for _ in range(EVICTED_AT_ONCE_MAX):
@@ -177,7 +178,7 @@ class CallerCache:
     def _add(self, digest: bytes, caller: Caller) -> None:
         self._evict(digest)
         self._entries[digest] = _Entry(caller, self._clock.monotonic())
-        self._digests[caller.api_key_id] = (*self._digests.get(caller.api_key_id, ()), digest)
+        self._digests[caller.api_key_id] = self._digests.get(caller.api_key_id, b"") + digest
         if len(self._entries) > self._callers_max:
             self._evict(next(iter(self._entries)))
 
@@ -185,7 +186,7 @@ class CallerCache:
         entry = self._entries.pop(digest, None)
         if entry is not None:
             key_id = entry.caller.api_key_id
-            remaining = tuple(other for other in self._digests.pop(key_id) if other != digest)
+            remaining = b"".join(other for other in _split(self._digests.pop(key_id)) if other != digest)
             if remaining:
                 self._digests[key_id] = remaining
             if entry.used_at >= self._flushed_at:
@@ -201,6 +202,11 @@ class CallerCache:
             used[key_id] = max(entry.used_at, used.get(key_id, 0.0))
         self._flushed_at = self._clock.monotonic()
         return used
+
+
+def _split(digests: bytes) -> list[bytes]:
+    """Return the digests that stand one after the other in `digests`."""
+    return [digests[start : start + _DIGEST_BYTES] for start in range(0, len(digests), _DIGEST_BYTES)]
 
 
 def require_usable(caller: Caller) -> None:
