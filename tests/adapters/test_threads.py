@@ -48,7 +48,7 @@ def test_a_system_that_refuses_leaves_the_priority(monkeypatch: pytest.MonkeyPat
     def refuse(*_: int) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(os, "getpriority", refuse)
+    monkeypatch.setattr(os, "nice", refuse)
     lower_priority(BACKGROUND_NICENESS)
 
 
@@ -92,7 +92,7 @@ def own_garbage_settings() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("own_garbage_settings")
-def test_a_server_collects_garbage_before_it_is_much() -> None:
+def test_a_server_collects_garbage_more_often_than_during_its_start() -> None:
     gc.set_threshold(50_000)
     shorten_garbage_collections()
     assert gc.get_threshold()[0] == SERVING_GARBAGE_THRESHOLD

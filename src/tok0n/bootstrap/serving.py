@@ -107,14 +107,14 @@ def _import_all(packages: Iterable[str]) -> None:
 
 
 def shorten_garbage_collections() -> None:
-    """Exclude existing objects from garbage collections, and collect before many new ones exist."""
+    """Make garbage collections ignore all objects that exist now, and run after fewer new ones."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(SERVING_GARBAGE_THRESHOLD)
 
 
 def lower_priority_of_threads() -> None:
-    """Give the threads of `asyncio.to_thread` a lower priority. They render pages, and do what no request waits for."""
+    """Give the threads of `asyncio.to_thread` a lower priority. No API request waits for what they do."""
     threads = ThreadPoolExecutor(
         thread_name_prefix="background", initializer=lower_priority, initargs=(BACKGROUND_NICENESS,)
     )

@@ -46,9 +46,9 @@ class CallerCache:
         self._callers_max = callers_max
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._digests: dict[str, bytes] = {}
-        """The digests of the cached secrets of each key, one after the other. A rotated key can have several.
+        """The concatenated digests of each key's cached secrets. A rotated key can have several.
 
-        A tuple of one digest would take 64 bytes more, for each key.
+        A tuple would take 64 bytes more per key.
         """
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._change: int | None = None
@@ -205,7 +205,7 @@ class CallerCache:
 
 
 def _split(digests: bytes) -> list[bytes]:
-    """Return the digests that stand one after the other in `digests`."""
+    """Split concatenated digests."""
     return [digests[start : start + _DIGEST_BYTES] for start in range(0, len(digests), _DIGEST_BYTES)]
 
 
